@@ -1,0 +1,326 @@
+"""`Dataset`, and what turns one into another."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from linreg_jax._numerics import matmul, per_example
+from linreg_jax._validation import (
+    is_traced,
+    require_floating,
+    require_shape,
+    scalar_setting,
+    shape_text,
+)
+
+_CONVERT = "as_dataset(X, y) converts lists, NumPy, pandas and integers"
+
+
+class Dataset(NamedTuple):
+    """Examples to fit, one a row.
+
+    A `NamedTuple` of arrays, so it passes through `jit`, `vmap`, `grad` and device placement. Build
+    it with `as_dataset`, which checks the values too; built by hand, its shapes and dtypes are
+    checked where it is used.
+
+    Attributes:
+      X: [n, d] features.
+      y: [n] or [n, k] targets.
+      sample_weight: [n] weight of each example, or None: 1 each. A weight of 2 is the example
+        twice, a weight of 0 is the example left out.
+      bias_column: [n] what multiplies the bias in each row, or None: 1 each.
+      count: [] what a mean divides by, or None: the sum of the weights.
+
+    Example:
+      >>> data = Dataset(X=jnp.array([[0.0], [2.0], [4.0]]), y=jnp.array([30.0, 40.0, 50.0]))
+      >>> data.X.shape, data.y.shape, data.sample_weight
+      ((3, 1), (3,), None)
+    """
+
+    X: Array
+    y: Array
+    sample_weight: Array | None = None
+    bias_column: Array | None = None
+    count: Array | None = None  # type: ignore[assignment]  # hides tuple.count, on purpose
+
+
+def check_dataset(data):
+    """Raises where the shapes or dtypes of a `Dataset` do not fit together; free while tracing.
+
+    Raises:
+      TypeError: not a `Dataset`, or a field that is not a floating-point array.
+      ValueError: X not [n, d] with n, d ≥ 1, or a field whose length is not n.
+    """
+    if not isinstance(data, Dataset):
+        got = type(data).__name__
+        raise TypeError(f"data must be a Dataset, got {got}: as_dataset(X, y) makes one")
+    X, y, sample_weight, bias_column, count = data
+    require_floating("X", X, _CONVERT)
+    require_floating("y", y, _CONVERT)
+    if X.ndim != 2:
+        mend = "pass X[:, None] for one feature" if X.ndim == 1 else "reshape it to two dimensions"
+        shape = shape_text(X.shape)
+        raise ValueError(f"X has shape {shape}: examples are rows, X is [n, d]; {mend}")
+    n, d = X.shape
+    if n == 0 or d == 0:
+        what = "examples (rows)" if n == 0 else "features (columns)"
+        shape = shape_text(X.shape)
+        raise ValueError(f"X has shape {shape}: it holds no {what}; pass at least one")
+    if y.ndim not in (1, 2) or y.shape[0] != n or y.size == 0:
+        raise ValueError(
+            f"y has shape {shape_text(y.shape)} but X is {shape_text(X.shape)}: "
+            f"y is [{n}], one target an example, or [{n}, k]"
+        )
+    for name, column in [("sample_weight", sample_weight), ("bias_column", bias_column)]:
+        if column is not None:
+            require_floating(name, column, _CONVERT)
+            require_shape(name, column, (n,), f"one for each of the {n} rows of X is [{n}]")
+    if count is not None:
+        require_floating("count", count, "pass jnp.array(float(count))")
+        require_shape("count", count, (), "what a mean divides by is one number, []")
+
+
+def is_compressed(data) -> bool:
+    """Whether the rows stand for others (see `compress`), with the same squared losses only."""
+    return data.bias_column is not None and data.count is not None
+
+
+def multiplies_bias(data):
+    """[n] what multiplies the bias in each row."""
+    return jnp.ones(data.X.shape[0], data.X.dtype) if data.bias_column is None else data.bias_column
+
+
+def total_weight(data):
+    """[] what a mean over the examples divides by."""
+    if data.count is not None:
+        return data.count
+    if data.sample_weight is not None:
+        return jnp.sum(data.sample_weight)
+    return jnp.asarray(data.X.shape[0], data.X.dtype)
+
+
+def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:
+    """The door: lists, NumPy, pandas-like and JAX arrays, checked and converted.
+
+    The dtype is the widest floating-point dtype of the arrays X and y; lists and integers follow
+    the other array, or take the default float. As everywhere in JAX, float64 becomes float32
+    unless `jax_enable_x64` is on. Under a transformation, where values are unknown, shapes and
+    dtypes are checked and values are not.
+
+    Args:
+      X: [n, d] features, one example a row.
+      y: [n] targets, or [n, k] for k targets at once.
+      sample_weight: [n] weights, at least 0 and not all 0; None: 1 each.
+
+    Returns:
+      A `Dataset` of floating-point JAX arrays of one dtype.
+
+    Raises:
+      TypeError: strings, objects, complex numbers, dates.
+      ValueError: shapes that do not fit together, no rows or no columns, NaN or infinity, masked
+        entries, values too large for the dtype, weights that are negative or sum to 0.
+
+    Example:
+      >>> data = as_dataset([[0], [2], [4]], [30, 40, 50])
+      >>> data.X.dtype, data.y.tolist()
+      (dtype('float32'), [30.0, 40.0, 50.0])
+    """
+    X, y = _as_numeric("X", X), _as_numeric("y", y)
+    floating = [array for array in (X, y) if _decides_dtype(array)]
+    dtype = jnp.result_type(*floating) if floating else jnp.result_type(float)
+    if sample_weight is not None:
+        sample_weight = _as_numeric("sample_weight", sample_weight)
+    data = Dataset(
+        _convert("X", X, dtype),
+        _convert("y", y, dtype),
+        None if sample_weight is None else _convert("sample_weight", sample_weight, dtype),
+    )
+    check_dataset(data)
+    if sample_weight is not None and not is_traced(data.sample_weight):
+        weights = np.asarray(data.sample_weight)
+        if (weights < 0).any():
+            raise ValueError(
+                f"sample_weight must be at least 0, got {_first(weights, weights < 0)}: "
+                "a weight counts how often an example stands in the data"
+            )
+        if not weights.any():
+            raise ValueError("sample_weight sums to 0: at least one example must weigh something")
+    return data
+
+
+class _Listed(np.ndarray):
+    """Numbers that came without a dtype of their own, as Python lists do."""
+
+
+def _as_numeric(name, value):
+    """`value` as an array of real numbers, its own dtype kept."""
+    array: Any
+    if isinstance(value, jax.Array):
+        array = value
+    else:
+        if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+            hidden = np.ma.getmaskarray(value).sum()
+            raise ValueError(f"{name} masks {hidden} entries: fill them or drop their rows first")
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{name} is not a rectangular array of numbers: {error}") from error
+        if isinstance(value, (list, tuple)):
+            array = array.view(_Listed)
+    real = jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
+    if not real or jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"{name} must hold real numbers, got {array.dtype} (from {type(value).__name__}): "
+            "convert or encode it first, for instance with astype(float)"
+        )
+    return array
+
+
+def _decides_dtype(array):
+    return jnp.issubdtype(array.dtype, jnp.floating) and not isinstance(array, _Listed)
+
+
+def _convert(name, array, dtype):
+    if is_traced(array):
+        return array.astype(dtype)
+    if isinstance(array, np.ndarray):
+        with np.errstate(over="ignore"):  # reported below, with its place
+            converted = jnp.asarray(np.asarray(array).astype(dtype))
+    else:
+        converted = array.astype(dtype)
+    if bool(jnp.isfinite(converted).all()):
+        return converted
+    source = np.asarray(array)
+    wrong = ~np.isfinite(source)
+    if wrong.any():
+        raise ValueError(
+            f"{name} holds {wrong.sum()} values that are not finite, {_first(source, wrong)}: "
+            "drop or fill those rows first"
+        )
+    wrong = ~np.isfinite(np.asarray(converted))
+    raise ValueError(
+        f"{name} holds {wrong.sum()} values that do not fit {dtype} (largest "
+        f"{float(jnp.finfo(dtype).max):.2g}), {_first(source, wrong)}: rescale {name}, or "
+        'keep float64 with jax.config.update("jax_enable_x64", True)'
+    )
+
+
+def _first(array, wrong):
+    """`nan at [17, 2]`: the first entry that is wrong, and where."""
+    place = tuple(np.argwhere(wrong)[0].tolist())
+    return f"the first {array[place]} at {shape_text(place)}"
+
+
+class Standardization(NamedTuple):
+    """How features were centred and scaled; called on parameters, it gives them in the old units.
+
+    Attributes:
+      mean: [d] what was taken off each feature.
+      scale: [d] what each feature was divided by then; 1 where the feature is constant.
+    """
+
+    mean: Array
+    scale: Array
+
+    def __call__(self, params):
+        """`Params` for standardized features -> `Params` for the original ones.
+
+        Raises:
+          ValueError: there is no bias to take up the means (`standardize(data, center=False)`).
+        """
+        weights = params.weights / per_example(self.scale, params.weights)
+        if params.bias is not None:
+            return params._replace(weights=weights, bias=params.bias - matmul(self.mean, weights))
+        if is_traced(self.mean) or bool(jnp.any(self.mean != 0)):
+            raise ValueError(
+                "params has no bias, and features centred on their means need one: "
+                "standardize(data, center=False) scales without centring"
+            )
+        return params._replace(weights=weights)
+
+
+def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standardization]:
+    """Features of mean 0 and standard deviation 1, and the way back.
+
+    Means and deviations are weighted, the deviation divides by the total weight (as scikit-learn's
+    StandardScaler does), and y is left as it is, so that losses keep their units. A constant
+    feature becomes 0 and its scale stays 1. Compressed data stays compressed.
+
+    Args:
+      data: a `Dataset`; X is [n, d].
+      center: whether to take the means off. False leaves them, for models without an intercept, and
+        divides by the root mean square about 0.
+
+    Returns:
+      `(data, restore)`: the standardized `Dataset`, and a `Standardization`; `restore(params)` are
+      the parameters that predict the same from the original features.
+
+    Example:
+      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+      >>> scaled, restore = standardize(data)
+      >>> print(scaled.X[:, 0], restore.mean, restore.scale)
+      [-1.224744...  0.         1.224744...] [2.] [1.6329932]
+    """
+    check_dataset(data)
+    # Inner products over the rows, never counts of them: compressed rows have the same ones.
+    bias_column = multiplies_bias(data)
+    weighted = bias_column if data.sample_weight is None else bias_column * data.sample_weight
+    total = matmul(weighted, bias_column)
+    largest = jnp.max(jnp.abs(data.X), axis=0)
+    unit = jnp.where(largest > 0, largest, 1)  # squares of what is left neither over- nor underflow
+    X = data.X / unit[None, :]
+    mean = matmul(weighted, X) / total if center else jnp.zeros_like(unit)
+    X = X - bias_column[:, None] * mean[None, :]
+    squares = X * X if data.sample_weight is None else data.sample_weight[:, None] * X * X
+    deviation = jnp.sqrt(jnp.sum(squares, axis=0) / total)
+    # What is left of a constant feature is the rounding of its mean.
+    rounding = 8 * jnp.finfo(X.dtype).eps * math.sqrt(X.shape[0])
+    constant = deviation <= rounding * jnp.abs(mean)
+    scale = jnp.where(constant, 1, deviation)
+    X = jnp.where(constant[None, :], 0, X / scale[None, :])
+    scale = jnp.where(constant, 1, scale * unit)
+    return data._replace(X=X), Standardization(mean * unit, scale)
+
+
+def split(data: Dataset, key: Array, fraction: float) -> tuple[Dataset, Dataset]:
+    """The rows divided at random in two: to train on, and to hold out.
+
+    Args:
+      data: a `Dataset` of n rows.
+      key: a JAX random key; the same key gives the same split.
+      fraction: the share of the rows to hold out, between 0 and 1; rounded up to whole rows.
+
+    Returns:
+      `(train, held_out)`, two `Dataset`s.
+
+    Raises:
+      ValueError: a fraction that leaves one side without rows; compressed data, whose rows are not
+        examples.
+
+    Example:
+      >>> data = as_dataset([[0], [1], [2], [3], [4]], [0, 1, 2, 3, 4])
+      >>> train, held_out = split(data, jax.random.key(0), 0.2)
+      >>> train.X.shape, held_out.X.shape
+      ((4, 1), (1, 1))
+    """
+    check_dataset(data)
+    fraction = scalar_setting("fraction", fraction, "a number between 0 and 1", lambda f: 0 < f < 1)
+    if is_compressed(data):
+        raise ValueError("data is compressed, its rows are not examples: split the original first")
+    n = data.X.shape[0]
+    held_out = math.ceil(fraction * n)
+    if held_out == n:
+        raise ValueError(
+            f"fraction {fraction} of {n} rows leaves none to train on: "
+            "hold out fewer, or pass more rows"
+        )
+    order = jax.random.permutation(key, n)
+
+    def rows(chosen):
+        return jax.tree.map(lambda column: column[chosen] if column.ndim else column, data)
+
+    return rows(order[held_out:]), rows(order[:held_out])

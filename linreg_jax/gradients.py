@@ -1,0 +1,240 @@
+"""Four ways to the same gradient, one signature.
+
+Each takes a loss and returns a drop-in for `jax.value_and_grad(loss)`: a function
+`(params, data) -> (value, gradient)`, where `gradient` is a `Params` shaped as `params`. The ways
+by hand are ordinary functions, never a `custom_vjp`, so that holding them against `jax.grad`
+compares two derivations and not one with itself.
+
+With r = residuals(params, data), a = example_weights(loss, data) and b = 1, or `bias_column`::
+
+    d loss / d weights = Xᵀ (a psi(r)) + penalty's derivative       [d] or [d, k]
+    d loss / d bias    = bᵀ (a psi(r))                              [] or [k]
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from linreg_jax._numerics import matmul, per_example
+from linreg_jax.dataset import Dataset, multiplies_bias
+from linreg_jax.losses import Loss, example_weights
+from linreg_jax.model import Params, residuals
+
+ValueAndGradient = Callable[[Params, Dataset], tuple[Array, Params]]
+
+
+def require_loss(loss, way):
+    """Raises TypeError where a loss has no `rho` and `psi` for `way` to work with."""
+    if not isinstance(loss, Loss):
+        raise TypeError(
+            f"{way} needs a loss with rho and psi, a Loss, got {loss!r}: pass one of this package "
+            "or a subclass of Loss; autodiff takes any function of (params, data)"
+        )
+
+
+def autodiff(loss: Callable[[Params, Dataset], Array]) -> ValueAndGradient:
+    """The gradient by automatic differentiation: `jax.value_and_grad(loss)`.
+
+    Args:
+      loss: any function `(params, data) -> scalar`.
+
+    Returns:
+      `(params, data) -> (value, gradient)`.
+
+    Example:
+      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+      >>> value, gradient = autodiff(half_sse)(Params(jnp.array([1.0]), jnp.array(0.0)), data)
+      >>> float(value), gradient.weights.tolist(), float(gradient.bias)
+      (2230.0, [-260.0], -114.0)
+    """
+    return jax.value_and_grad(loss)
+
+
+def vectorized(loss: Loss) -> ValueAndGradient:
+    """The gradient by hand, as matrix products.
+
+    With r = residuals(params, data), s = example_weights(loss, data) * loss.psi(r)::
+
+        d loss / d weights = Xᵀ s          [d]
+        d loss / d bias    = sum(s)        []
+
+    Args:
+      loss: a loss of this package.
+
+    Returns:
+      `(params, data) -> (value, gradient)`, a drop-in for `jax.value_and_grad(loss)`:
+      `value` [] and `gradient`, a `Params` shaped as `params`.
+
+    Example:
+      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+      >>> value, gradient = vectorized(half_sse)(Params(jnp.array([1.0]), jnp.array(0.0)), data)
+      >>> float(value), gradient.weights.tolist(), float(gradient.bias)
+      (2230.0, [-260.0], -114.0)
+    """
+    require_loss(loss, "vectorized")
+
+    def value_and_gradient(params, data):
+        r = residuals(params, data)
+        a = per_example(example_weights(loss, data), r)
+        s = a * loss.psi(r)
+        value = jnp.sum(a * loss.rho(r)) + loss.penalty(params)
+        weights = matmul(data.X.T, s) + loss.penalty_gradient(params)
+        if params.bias is None:
+            return value, Params(weights, None)
+        bias = jnp.sum(s, axis=0) if data.bias_column is None else matmul(data.bias_column, s)
+        return value, Params(weights, bias)
+
+    return value_and_gradient
+
+
+def by_loops(loss: Loss) -> ValueAndGradient:
+    """The gradient by hand as the textbook's double sum: one partial derivative, one example.
+
+    For each coordinate j, the sum over the examples i::
+
+        d loss / d weights[j] = Σ_i a_i psi(r_i) X[i, j]
+        r_i = Σ_j X[i, j] weights[j] + bias - y_i
+
+    Written for reading and for checking the others; `vectorized` is the one to train with.
+
+    Args:
+      loss: a loss of this package.
+
+    Returns:
+      `(params, data) -> (value, gradient)`, a drop-in for `jax.value_and_grad(loss)`.
+
+    Example:
+      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+      >>> value, gradient = by_loops(half_sse)(Params(jnp.array([1.0]), jnp.array(0.0)), data)
+      >>> float(value), gradient.weights.tolist(), float(gradient.bias)
+      (2230.0, [-260.0], -114.0)
+    """
+    require_loss(loss, "by_loops")
+
+    def value_and_gradient(params, data):
+        checked = jax.eval_shape(residuals, params, data)  # raises at the door, computes nothing
+        n, d = data.X.shape
+        b = multiplies_bias(data)
+        a = jnp.broadcast_to(example_weights(loss, data), (n,))
+        zero = jnp.zeros(checked.shape[1:], checked.dtype)  # [] or [k]: one number a target
+
+        def residual(i):
+            def add_feature(j, total):
+                return total + data.X[i, j] * params.weights[j]
+
+            prediction = lax.fori_loop(0, d, add_feature, zero)
+            if params.bias is not None:
+                prediction = prediction + b[i] * params.bias
+            return prediction - data.y[i]
+
+        r = jax.vmap(residual)(jnp.arange(n))
+
+        def sum_over_examples(term):
+            return lax.fori_loop(0, n, lambda i, total: total + term(i), zero)
+
+        def partial_derivative(j):
+            return sum_over_examples(lambda i: a[i] * loss.psi(r[i]) * data.X[i, j])
+
+        value = jnp.sum(sum_over_examples(lambda i: a[i] * loss.rho(r[i]))) + loss.penalty(params)
+        weights = jax.vmap(partial_derivative)(jnp.arange(d)) + loss.penalty_gradient(params)
+        if params.bias is None:
+            return value, Params(weights, None)
+        return value, Params(weights, sum_over_examples(lambda i: a[i] * loss.psi(r[i]) * b[i]))
+
+    return value_and_gradient
+
+
+def finite_difference(loss: Loss) -> ValueAndGradient:
+    """The gradient by central differences, one coordinate at a time; it never uses `psi`.
+
+    Moving coordinate j by h moves residual i by h X[i, j], so nothing is predicted again::
+
+        d loss / d weights[j] ≈ Σ_i a_i (rho(r_i + h X[i, j]) - rho(r_i - h X[i, j])) / 2h
+
+    The derivative of a sum is the sum of the derivatives, so each term takes the step that suits it
+    (`_reach` says how far its residual moves). Where rho is a parabola or a line around r_i a
+    central difference has no truncation error, and the step is large: up to the residual's own size
+    and halfway to the nearest kink. Elsewhere differences of eighth order serve, exact to
+    h⁸ with h = eps^(1/9). On a kink the two one-sided slopes differ, and the subgradient of least
+    norm between them is taken: 0 wherever it can be.
+
+    Args:
+      loss: a loss of this package.
+
+    Returns:
+      `(params, data) -> (value, gradient)`, a drop-in for `jax.value_and_grad(loss)`.
+
+    Example:
+      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+      >>> way = finite_difference(half_sse)
+      >>> value, gradient = way(Params(jnp.array([1.0]), jnp.array(0.0)), data)
+      >>> float(value), gradient.weights.tolist(), float(gradient.bias)
+      (2230.0, [-260.0], -114.0)
+    """
+    require_loss(loss, "finite_difference")
+    difference_quotient = _second_order if loss.pieces == "quadratic" else _eighth_order
+
+    def value_and_gradient(params, data):
+        r = residuals(params, data)
+        a = per_example(example_weights(loss, data), r)
+        reach, on_kink = _reach(loss, r)
+
+        def partial_derivative(column):
+            x = per_example(column, r)
+            h = reach / jnp.where(x == 0, 1, jnp.abs(x))
+            slopes = difference_quotient(loss.rho, r, x, h)
+            if loss.kinks:
+                slopes = jnp.where(on_kink, _least_norm_slope(loss.rho, r, x, h), slopes)
+            return jnp.sum(a * slopes, axis=0)
+
+        weights = lax.map(
+            lambda j: partial_derivative(data.X[:, j]), jnp.arange(data.X.shape[1]), batch_size=16
+        )
+        weights = weights + _penalty_difference(loss, params.weights)
+        value = jnp.sum(a * loss.rho(r)) + loss.penalty(params)
+        if params.bias is None:
+            return value, Params(weights, None)
+        return value, Params(weights, partial_derivative(multiplies_bias(data)))
+
+    return value_and_gradient
+
+
+def _reach(loss, r):
+    """How far each residual moves in one step, and whether it sits on a kink; both shaped as r."""
+    gap, on_kink = jnp.full_like(r, jnp.inf), jnp.zeros(r.shape, bool)
+    for kink in loss.kinks:
+        distance = jnp.abs(r - kink)
+        on_kink = on_kink | (distance == 0)
+        gap = jnp.minimum(gap, jnp.where(distance == 0, jnp.inf, distance))
+    if loss.pieces == "quadratic":
+        size = jnp.where(r == 0, 1, jnp.abs(r))
+        return jnp.minimum(size, gap / 2), on_kink
+    return jnp.minimum(jnp.finfo(r.dtype).eps ** (1 / 9), gap / 8), on_kink
+
+
+def _second_order(rho, r, x, h):
+    return (rho(r + h * x) - rho(r - h * x)) / (2 * h)
+
+
+def _eighth_order(rho, r, x, h):
+    coefficients = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
+    moved = (c * (rho(r + m * h * x) - rho(r - m * h * x)) for m, c in enumerate(coefficients, 1))
+    return sum(moved) / h
+
+
+def _least_norm_slope(rho, r, x, h):
+    """0 between the one-sided slopes, or the one nearer to 0; each is exact for a parabola."""
+
+    def one_sided(h):
+        return (4 * rho(r + h * x) - 3 * rho(r) - rho(r + 2 * h * x)) / (2 * h)
+
+    right, left = one_sided(h), one_sided(-h)
+    return jnp.clip(0, jnp.minimum(left, right), jnp.maximum(left, right))
+
+
+def _penalty_difference(loss, w):
+    """The penalties' derivative by central differences that step halfway to the kink at 0."""
+    h = jnp.where(w == 0, 1, jnp.abs(w) / 2)
+    return sum(p.strength * _second_order(p.rho, w, 1, h) for p in loss.penalties)

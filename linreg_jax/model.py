@@ -1,0 +1,158 @@
+"""The linear model: its parameters, its predictions and what they miss by."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from linreg_jax._numerics import matmul
+from linreg_jax._validation import require_floating, shape_text
+from linreg_jax.dataset import Dataset, check_dataset
+
+_START = "init_params(data) makes a start of the right shape"
+
+
+class Params(NamedTuple):
+    """What the model learns, and the shape of every gradient of it.
+
+    Attributes:
+      weights: [d], or [d, k] for k targets.
+      bias: [] or [k]; None for a model without an intercept.
+
+    Example:
+      >>> Params(weights=jnp.array([5.0]), bias=jnp.array(30.0))
+      Params(weights=Array([5.], dtype=float32), bias=Array(30., dtype=float32...))
+    """
+
+    weights: Array
+    bias: Array | None
+
+
+def check_params(params, X, y=None):
+    """Raises where parameters do not fit features (and targets); free while tracing.
+
+    Raises:
+      TypeError: not a `Params`, or not floating-point arrays.
+      ValueError: shapes that do not fit X, y or each other.
+    """
+    if not isinstance(params, Params):
+        raise TypeError(f"params must be Params, got {type(params).__name__}: {_START}")
+    weights, bias = params
+    require_floating("weights", weights, _START)
+    if weights.ndim not in (1, 2) or weights.shape[0] != X.shape[1]:
+        d = X.shape[1]
+        raise ValueError(
+            f"weights has shape {shape_text(weights.shape)} but X is {shape_text(X.shape)}: "
+            f"one weight a feature is [{d}], or [{d}, k] for k targets; {_START}"
+        )
+    if bias is not None:
+        require_floating("bias", bias, _START)
+        if bias.shape != weights.shape[1:]:
+            raise ValueError(
+                f"bias has shape {shape_text(bias.shape)} but weights is "
+                f"{shape_text(weights.shape)}: it must be {shape_text(weights.shape[1:])}; {_START}"
+            )
+    if y is not None and y.shape[1:] != weights.shape[1:]:
+        X_shape, y_shape = shape_text(X.shape), shape_text(y.shape)
+        if weights.ndim == 2:
+            k = weights.shape[1]
+            mend = f"weights {shape_text(weights.shape)} need y [{X.shape[0]}, {k}]"
+            mend += "; pass y[:, None]" if y.ndim == 1 and k == 1 else f"; {_START}"
+        else:
+            mend = f"one target per example is y [{X.shape[0]}]; "
+            mend += "pass y[:, 0]" if y.shape[1] == 1 else f"for {y.shape[1]} targets {_START}"
+        raise ValueError(f"y has shape {y_shape} but X is {X_shape}: {mend}")
+
+
+def init_params(
+    data: Dataset, *, key: Array | None = None, intercept: bool = True, scale: float = 0.01
+) -> Params:
+    """Where a fit starts: zeros, or small normal random numbers.
+
+    Args:
+      data: a `Dataset`; it gives the number of features and targets and the dtype.
+      key: a JAX random key; None: zeros.
+      intercept: whether the model has a bias.
+      scale: standard deviation of the random numbers; unused without a key.
+
+    Returns:
+      `Params` with weights [d] and bias [] where y is [n], [d, k] and [k] where y is [n, k].
+
+    Example:
+      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+      >>> init_params(data)
+      Params(weights=Array([0.], dtype=float32), bias=Array(0., dtype=float32))
+    """
+    check_dataset(data)
+    d, targets, dtype = data.X.shape[1], data.y.shape[1:], data.X.dtype
+    if key is None:
+        weights, bias = jnp.zeros((d, *targets), dtype), jnp.zeros(targets, dtype)
+    else:
+        weights_key, bias_key = jax.random.split(key)
+        weights = scale * jax.random.normal(weights_key, (d, *targets), dtype)
+        bias = scale * jax.random.normal(bias_key, targets, dtype)
+    return Params(weights, bias if intercept else None)
+
+
+def _linear(params, X, bias_column):
+    """X weights + bias_column bias: [n], or [n, k]."""
+    products = matmul(X, params.weights)
+    if params.bias is None:
+        return products
+    if bias_column is None:
+        return products + (params.bias if products.ndim == 1 else params.bias[None, :])
+    if products.ndim == 1:
+        return products + bias_column * params.bias
+    return products + bias_column[:, None] * params.bias[None, :]
+
+
+def predict(params: Params, X: Any) -> Array:
+    """The model: X weights + bias.
+
+    Args:
+      params: `Params`; weights [d] or [d, k].
+      X: [n, d] features, any array or nested list.
+
+    Returns:
+      [n] or [n, k] predictions, in the units of the targets.
+
+    Raises:
+      ValueError: X is not [n, d] for the d of the weights.
+
+    Example:
+      >>> predict(Params(jnp.array([5.0]), jnp.array(30.0)), [[0.0], [2.0], [4.0]]).tolist()
+      [30.0, 40.0, 50.0]
+    """
+    X = jnp.asarray(X)
+    if X.ndim != 2:
+        raise ValueError(
+            f"X has shape {shape_text(X.shape)}: examples are rows, X is [n, d]; "
+            "pass X[None, :] for one example, X[:, None] for one feature"
+        )
+    check_params(params, X)
+    return _linear(params, X, None)
+
+
+def residuals(params: Params, data: Dataset) -> Array:
+    """prediction - target, for each example.
+
+    Args:
+      params: `Params`; weights [d] or [d, k].
+      data: a `Dataset`; X [n, d], y [n] or [n, k].
+
+    Returns:
+      [n] or [n, k], in the units of the targets.
+
+    Raises:
+      TypeError, ValueError: as `check_dataset` and `check_params` say, while tracing too. Targets
+        [n, 1] against weights [d] are refused: they would broadcast to [n, n].
+
+    Example:
+      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+      >>> residuals(Params(jnp.array([1.0]), jnp.array(0.0)), data).tolist()
+      [-30.0, -38.0, -46.0]
+    """
+    check_dataset(data)
+    check_params(params, data.X, data.y)
+    return _linear(params, data.X, data.bias_column) - data.y
