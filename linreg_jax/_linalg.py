@@ -1,0 +1,140 @@
+"""Linear algebra on the weighted rows [b X y] of a data set, without a copy of them.
+
+b is what multiplies the bias (1, or `bias_column`), S the diagonal of the sample weights, and y is
+always [n, k] here. Everything a squared loss knows of the data is [b X y]ᵀ S [b X y]: as the Gram
+matrix itself (`gram`), or as its triangular factor (`triangular_factor`), which keeps twice the
+digits.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from linreg_jax._numerics import matmul
+from linreg_jax.dataset import multiplies_bias
+
+
+def target_columns(y):
+    """Targets [n] or [n, k] as [n, k]."""
+    return y[:, None] if y.ndim == 1 else y
+
+
+def weighted_rows(data):
+    """The rows times the square root of their weight: `(b [n], X [n, d], y [n, k])`."""
+    b, X, y = multiplies_bias(data), data.X, target_columns(data.y)
+    if data.sample_weight is None:
+        return b, X, y
+    root = jnp.sqrt(data.sample_weight)
+    return root * b, root[:, None] * X, root[:, None] * y
+
+
+def map_blocks(function, data, block_rows):
+    """`function` of one block of rows after the other.
+
+    The last block reaches back into the one before, so that all have one shape; the rows that they
+    share weigh 0 in it.
+
+    Args:
+      function: `Dataset` of `block_rows` rows (of n, if there are fewer) -> a pytree of arrays.
+      data: a `Dataset` of n rows.
+      block_rows: how many rows are worked on at a time.
+
+    Returns:
+      What `function` returned, stacked along a new leading axis.
+    """
+    n = data.X.shape[0]
+    if n <= block_rows:
+        return jax.tree.map(lambda array: array[None], function(data))
+
+    def one_block(index):
+        first = index * block_rows
+        start = jnp.minimum(first, n - block_rows)
+
+        def rows(column):
+            return lax.dynamic_slice_in_dim(column, start, block_rows) if column.ndim else column
+
+        block = jax.tree.map(rows, data)
+        if n % block_rows:
+            new = (start + jnp.arange(block_rows) >= first).astype(data.X.dtype)
+            weight = new if block.sample_weight is None else new * block.sample_weight
+            block = block._replace(sample_weight=weight)
+        return function(block)
+
+    return lax.map(one_block, jnp.arange(-(-n // block_rows)))
+
+
+def triangular_factor(data, *, intercept=True, prepare=None, block_rows=None):
+    """R, upper triangular, with RᵀR = [b X y]ᵀ S [b X y]: everything a squared loss knows.
+
+    Blocks of rows are factored one by one and their factors stacked and factored again, as a tree:
+    the rounding errors grow with its depth and not with n. With b first, the rows of R below the
+    first are the factor of [X y] centred on its weighted means.
+
+    Source: Demmel, Grigori, Hoemmen and Langou 2012, SIAM Journal on Scientific Computing 34.
+
+    Args:
+      data: a `Dataset`; X [n, d], y [n] or [n, k].
+      intercept: whether b is there.
+      prepare: `Dataset` -> `Dataset`, applied to each block as it is read; None: left as it is.
+      block_rows: rows factored at a time; None: chosen by the number of columns.
+
+    Returns:
+      [min(n, m), m] with m = 1 + d + k columns: b (with an intercept), X, y.
+    """
+    m = int(intercept) + data.X.shape[1] + target_columns(data.y).shape[1]
+    if block_rows is None:
+        block_rows = max(1024, 8 * m)
+
+    def factor_of_block(block):
+        b, X, y = weighted_rows(block if prepare is None else prepare(block))
+        columns = [b[:, None], X, y] if intercept else [X, y]
+        return jnp.linalg.qr(jnp.concatenate(columns, axis=1), mode="r")
+
+    factors = map_blocks(factor_of_block, data, block_rows)
+    group = max(2, block_rows // m)
+    while factors.shape[0] > 1:
+        missing = -factors.shape[0] % min(group, factors.shape[0])
+        factors = jnp.pad(factors, ((0, missing), (0, 0), (0, 0)))
+        stacked = factors.reshape(-1, min(group, factors.shape[0]) * factors.shape[1], m)
+        factors = jnp.linalg.qr(stacked, mode="r")
+    return factors[0]
+
+
+class Gram(NamedTuple):
+    """The blocks of [b X y]ᵀ S [b X y].
+
+    Attributes:
+      bb: [] bᵀSb.
+      Xb: [d] XᵀSb.
+      XX: [d, d] XᵀSX.
+      by: [k] bᵀSy.
+      Xy: [d, k] XᵀSy.
+      yy: [k, k] yᵀSy.
+    """
+
+    bb: Array
+    Xb: Array
+    XX: Array
+    by: Array
+    Xy: Array
+    yy: Array
+
+
+def gram(data):
+    """The blocks of [b X y]ᵀ S [b X y], as a `Gram`; it squares the condition number."""
+    b, X, y = multiplies_bias(data), data.X, target_columns(data.y)
+    if data.sample_weight is None:
+        Sb, SX, Sy = b, X, y
+    else:
+        s = data.sample_weight
+        Sb, SX, Sy = s * b, s[:, None] * X, s[:, None] * y
+    return Gram(
+        bb=matmul(Sb, b),
+        Xb=matmul(Sb, X),
+        XX=matmul(X.T, SX),
+        by=matmul(Sb, y),
+        Xy=matmul(X.T, Sy),
+        yy=matmul(y.T, Sy),
+    )
