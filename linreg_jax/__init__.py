@@ -15,13 +15,12 @@ from linreg_jax.losses import (
     sse,
 )
 from linreg_jax.model import Params, init_params, predict, residuals
-from linreg_jax.penalties import Penalty, lasso, ridge
+from linreg_jax.penalties import lasso, ridge
 
 __all__ = [
     "Dataset",
     "Loss",
     "Params",
-    "Penalty",
     "Standardization",
     "as_dataset",
     "epsilon_insensitive",

@@ -219,11 +219,16 @@ class Standardization(NamedTuple):
     """How features were centred and scaled; called on parameters, it gives them in the old units.
 
     Attributes:
-      mean: [d] what was taken off each feature.
+      mean: [d] what was taken off each feature; None: nothing was.
       scale: [d] what each feature was divided by then; 1 where the feature is constant.
+
+    Example:
+      >>> restore = Standardization(mean=jnp.array([2.0]), scale=jnp.array([4.0]))
+      >>> restore(Params(weights=jnp.array([20.0]), bias=jnp.array(40.0)))
+      Params(weights=Array([5.], dtype=float32), bias=Array(30., dtype=float32))
     """
 
-    mean: Array
+    mean: Array | None
     scale: Array
 
     def __call__(self, params):
@@ -233,14 +238,14 @@ class Standardization(NamedTuple):
           ValueError: there is no bias to take up the means (`standardize(data, center=False)`).
         """
         weights = params.weights / per_example(self.scale, params.weights)
-        if params.bias is not None:
-            return params._replace(weights=weights, bias=params.bias - matmul(self.mean, weights))
-        if is_traced(self.mean) or bool(jnp.any(self.mean != 0)):
+        if self.mean is None:
+            return params._replace(weights=weights)
+        if params.bias is None:
             raise ValueError(
                 "params has no bias, and features centred on their means need one: "
                 "standardize(data, center=False) scales without centring"
             )
-        return params._replace(weights=weights)
+        return params._replace(weights=weights, bias=params.bias - matmul(self.mean, weights))
 
 
 def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standardization]:
@@ -278,12 +283,10 @@ def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standar
     squares = X * X if data.sample_weight is None else data.sample_weight[:, None] * X * X
     deviation = jnp.sqrt(jnp.sum(squares, axis=0) / total)
     # What is left of a constant feature is the rounding of its mean.
-    rounding = 8 * jnp.finfo(X.dtype).eps * math.sqrt(X.shape[0])
-    constant = deviation <= rounding * jnp.abs(mean)
-    scale = jnp.where(constant, 1, deviation)
-    X = jnp.where(constant[None, :], 0, X / scale[None, :])
-    scale = jnp.where(constant, 1, scale * unit)
-    return data._replace(X=X), Standardization(mean * unit, scale)
+    constant = deviation <= 8 * jnp.finfo(X.dtype).eps * math.sqrt(X.shape[0]) * jnp.abs(mean)
+    X = jnp.where(constant[None, :], 0, X / jnp.where(constant, 1, deviation)[None, :])
+    scale = jnp.where(constant, 1, deviation * unit)
+    return data._replace(X=X), Standardization(mean * unit if center else None, scale)
 
 
 def split(data: Dataset, key: Array, fraction: float) -> tuple[Dataset, Dataset]:

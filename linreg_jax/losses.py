@@ -42,26 +42,31 @@ from linreg_jax.penalties import Penalty
 class Loss:
     """What every loss is: a function `(params, data) -> scalar` that knows its own derivative.
 
-    A loss of your own is a subclass that gives `rho` and `psi` (elementwise, in the units of the
-    residual), made a pytree so that its fields can be traced::
-
-        @jax.tree_util.register_dataclass
-        @dataclasses.dataclass(frozen=True)
-        class Cauchy(Loss):
-            scale: float = 1.0
-
-            def rho(self, r):
-                return self.scale**2 / 2 * jnp.log1p((r / self.scale) ** 2)
-
-            def psi(self, r):
-                return r / (1 + (r / self.scale) ** 2)
-
     Attributes:
       reduction: "mean" or "sum" over the examples; targets are summed.
       penalties: what `+ ridge(...)` and `+ lasso(...)` added.
       pieces: of what rho is made between its kinks. "quadratic" where it is one parabola (or line)
         at most, so that finite differences are exact at any step that meets no kink; "smooth" where
         it is not.
+
+    Example:
+      A loss of your own is a subclass that gives `rho` and `psi` (elementwise, in the units of the
+      residual), made a pytree so that its fields can be traced:
+
+      >>> @jax.tree_util.register_dataclass
+      ... @dataclasses.dataclass(frozen=True)
+      ... class Cauchy(Loss):
+      ...     scale: float = 1.0
+      ...
+      ...     def rho(self, r):
+      ...         return self.scale**2 / 2 * jnp.log1p((r / self.scale) ** 2)
+      ...
+      ...     def psi(self, r):
+      ...         return r / (1 + (r / self.scale) ** 2)
+      >>> data = Dataset(X=jnp.array([[1.0]]), y=jnp.array([0.0]))
+      >>> value, gradient = gradients.vectorized(Cauchy())(Params(jnp.array([1.0]), None), data)
+      >>> float(gradient.weights[0])
+      0.5
     """
 
     _: dataclasses.KW_ONLY

@@ -1,0 +1,217 @@
+"""The door, and what turns one Dataset into another."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.preprocessing import StandardScaler
+
+from linreg_jax import Dataset, Params, as_dataset, mse, predict, split, standardize
+from tests.support import make_problem, relative_error
+
+
+class Frame:
+    """What of a pandas DataFrame reaches NumPy."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "expected"),
+    [
+        ([[1], [2]], [1, 2], "float32"),
+        ([[1.0], [2.0]], (1.5, 2.5), "float32"),
+        (np.ones((2, 1), np.float64), np.ones(2, np.int64), "float32"),
+        (np.ones((2, 1), np.float16), [1, 2], "float16"),
+        (np.ones((2, 1), np.float16), np.ones(2, np.float32), "float32"),
+        (jnp.ones((2, 1), jnp.bfloat16), [1.0, 2.0], "bfloat16"),
+        (np.ones((2, 1), bool), [1.0, 2.0], "float32"),
+        (Frame(np.ones((2, 1))), Frame(np.arange(2)), "float32"),
+    ],
+)
+def test_as_dataset_chooses_the_dtype(X, y, expected):
+    data = as_dataset(X, y, [1, 2])
+    assert {str(column.dtype) for column in data[:3]} == {expected}
+    assert all(isinstance(column, jax.Array) for column in data[:3])
+    np.testing.assert_array_equal(data.X.astype("float32"), np.asarray(X, "float32"))
+
+
+def test_as_dataset_keeps_float64_where_it_can(x64):
+    assert as_dataset(np.ones((2, 1)), np.ones(2, np.float32)).X.dtype == "float64"
+    assert as_dataset([[1.0]], [1.0]).X.dtype == "float64"
+    assert as_dataset(np.ones((2, 1), np.float32), [0.1, 0.2]).y.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "weight", "kind", "message"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], None, ValueError, r"X has shape \[2\].*X\[:, None\]"),
+        (np.ones((2, 1, 1)), [1.0, 2.0], None, ValueError, r"X has shape \[2, 1, 1\]"),
+        ([[1.0], [2.0]], [1.0], None, ValueError, r"y has shape \[1\] but X is \[2, 1\]"),
+        ([[1.0]], 1.0, None, ValueError, r"y has shape \[\] but X is \[1, 1\]"),
+        (np.ones((0, 2)), np.ones(0), None, ValueError, "no examples"),
+        (np.ones((2, 0)), np.ones(2), None, ValueError, "no features"),
+        ([[1.0], [2.0]], np.ones((2, 0)), None, ValueError, r"y has shape \[2, 0\]"),
+        ([[1.0], [2.0, 3.0]], [1.0, 2.0], None, ValueError, "X is not a rectangular array"),
+        (
+            [[1.0, 2.0], [3.0, np.nan], [np.inf, 0.0]],
+            [1.0, 2.0, 3.0],
+            None,
+            ValueError,
+            r"X holds 2 values that are not finite, the first nan at \[1, 1\]: drop or fill",
+        ),
+        ([[1.0], [2.0]], [1.0, -np.inf], None, ValueError, r"y holds 1 .* -inf at \[1\]"),
+        ([[1.0], [2.0]], [1.0, 2.0], [1.0, np.nan], ValueError, r"sample_weight holds 1 .* \[1\]"),
+        ([[1.0], [2.0]], [1.0, 2.0], [1.0, -2.0], ValueError, r"at least 0, .* -2.0 at \[1\]"),
+        ([[1.0], [2.0]], [1.0, 2.0], [0.0, 0.0], ValueError, "sample_weight sums to 0"),
+        ([[1.0], [2.0]], [1.0, 2.0], [1.0], ValueError, r"sample_weight has shape \[1\]"),
+        (
+            [[1e300], [2.0]],
+            [1.0, 2.0],
+            None,
+            ValueError,
+            r"do not fit float32.*1e\+300 at \[0, 0\]",
+        ),
+        ([["a"], ["b"]], [1.0, 2.0], None, TypeError, "X must hold real numbers.*list.*astype"),
+        ([[1.0], [2.0]], [None, 2.0], None, TypeError, "y must hold real numbers, got object"),
+        ([[1j], [2.0]], [1.0, 2.0], None, TypeError, "X must hold real numbers, got complex128"),
+        (np.zeros((1, 1), "M8[D]"), [1.0], None, TypeError, "datetime64"),
+        (jnp.ones((1, 1), jnp.complex64), [1.0], None, TypeError, "complex64"),
+        (np.ma.masked_equal([[1.0], [2.0]], 2), [1.0, 2.0], None, ValueError, "X masks 1 entries"),
+        (jnp.array([[jnp.nan]]), [1.0], None, ValueError, r"X holds 1 .* nan at \[0, 0\]"),
+    ],
+)
+def test_as_dataset_says_what_is_wrong(X, y, weight, kind, message):
+    with pytest.raises(kind, match=message):
+        as_dataset(X, y, weight)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "message"),
+    [
+        (([[1.0]], [1.0]), TypeError, "must be a Dataset, got tuple: as_dataset"),
+        (Dataset([[1.0]], jnp.ones(1)), TypeError, "X must be an array, got list: as_dataset"),
+        (Dataset(np.ones((1, 1), int), jnp.ones(1)), TypeError, "X must hold floating.*int64"),
+        (Dataset(jnp.ones((2, 1)), jnp.ones(1)), ValueError, r"y has shape \[1\]"),
+        (Dataset(jnp.ones((2, 1)), jnp.ones(2), jnp.ones(3)), ValueError, "sample_weight has"),
+        (Dataset(jnp.ones((2, 1)), jnp.ones(2), None, jnp.ones(3)), ValueError, "bias_column has"),
+        (
+            Dataset(jnp.ones((2, 1)), jnp.ones(2), count=jnp.ones(2)),
+            ValueError,
+            "count has shape",
+        ),
+    ],
+)
+@pytest.mark.parametrize("use", [mse, lambda p, data: standardize(data)])
+def test_a_dataset_made_by_hand_is_checked_where_it_is_used(use, data, kind, message):
+    with pytest.raises(kind, match=message):
+        use(Params(jnp.ones(1), jnp.ones(())), data)
+
+
+def test_as_dataset_works_while_tracing():
+    @jax.jit
+    def loss(X, y):
+        return mse(Params(jnp.ones(1), None), as_dataset(X, y))
+
+    assert float(loss(jnp.array([[1], [2]]), jnp.array([0.0, 0.0]))) == 2.5
+    with pytest.raises(ValueError, match=r"y has shape \[3\]"):
+        loss(jnp.ones((2, 1)), jnp.ones(3))
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_standardize_is_scikit_learns_scaler(weighted, dtype):
+    scales = [1e-3, 1.0, 1e4, 1.0]
+    _, data = make_problem(1, n=40, dtype=dtype, weighted=weighted, scales=scales)
+    data = data._replace(X=data.X + jnp.asarray([[1.0, -5.0, 1e4, 0.0]], dtype))
+    scaled, restore = standardize(data)
+    peer = StandardScaler().fit(np.asarray(data.X, np.float64), sample_weight=data.sample_weight)
+    tolerance = {"float32": 1e-5, "float64": 1e-12}[
+        dtype
+    ]  # the mean of column 0 is 1000 deviations
+    assert relative_error(restore.mean, peer.mean_) < tolerance
+    assert relative_error(restore.scale, peer.scale_) < tolerance
+    expected = peer.transform(np.asarray(data.X, np.float64))
+    assert relative_error(scaled.X, expected) < {"float32": 1e-3, "float64": 1e-12}[dtype]
+    assert scaled.y is data.y
+
+
+@pytest.mark.parametrize("k", [None, 2])
+def test_restored_parameters_predict_the_same(k, dtype):
+    _, data = make_problem(2, n=20, k=k, dtype=dtype, scales=[1.0, 10.0, 0.1, 1.0])
+    jitted = jax.jit(lambda restore, params: restore(params))
+    for center, intercept in [(True, True), (False, True), (False, False)]:
+        scaled, restore = standardize(data, center=center)
+        params, _ = make_problem(3, k=k, dtype=dtype, intercept=intercept)
+        expected = predict(params, scaled.X)
+        # A few roundings of numbers 10 times the predictions.
+        tolerance = {"float32": 1e-5, "float64": 1e-14}[dtype]
+        assert relative_error(predict(restore(params), data.X), expected) < tolerance
+        assert relative_error(predict(jitted(restore, params), data.X), expected) < tolerance
+
+
+def test_features_centred_without_a_bias_cannot_be_restored():
+    _, data = make_problem(2)
+    _, restore = standardize(data._replace(X=data.X + 1))
+    with pytest.raises(ValueError, match=r"params has no bias.*center=False"):
+        restore(Params(jnp.ones(4), None))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e4, 1e-30])
+def test_a_constant_feature_becomes_zero_and_keeps_its_scale(value, dtype):
+    _, data = make_problem(4, n=33, dtype=dtype)
+    scaled, restore = standardize(data._replace(X=data.X.at[:, 2].set(value)))
+    assert not np.any(scaled.X[:, 2])
+    np.testing.assert_allclose(restore.scale[2], 1.0)
+    assert np.isfinite(scaled.X).all()
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_standardize_neither_overflows_nor_underflows(size):
+    _, data = make_problem(5)
+    scaled, _ = standardize(data._replace(X=data.X * size))
+    expected, _ = standardize(data)
+    assert relative_error(scaled.X, expected.X) < 1e-5  # roundings of the means
+
+
+def test_split_gives_every_row_to_one_side():
+    X = np.arange(20.0).reshape(10, 2)
+    data = as_dataset(X, X[:, 0], X[:, 1])
+    train, held_out = split(data, jax.random.key(0), 0.25)
+    assert train.X.shape == (7, 2)
+    assert held_out.X.shape == (3, 2)
+    rows = np.concatenate([train.X, held_out.X])
+    np.testing.assert_array_equal(rows[np.argsort(rows[:, 0])], X)
+    for part in (train, held_out):
+        np.testing.assert_array_equal(part.y, part.X[:, 0])
+        np.testing.assert_array_equal(part.sample_weight, part.X[:, 1])
+    again, _ = split(data, jax.random.key(0), 0.25)
+    np.testing.assert_array_equal(again.X, train.X)
+    other, _ = split(data, jax.random.key(1), 0.25)
+    assert not np.array_equal(other.X, train.X)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "kind", "message"),
+    [
+        (0.0, ValueError, "fraction must be a number between 0 and 1, got 0.0"),
+        (1.5, ValueError, "fraction must be"),
+        (float("nan"), ValueError, "fraction must be"),
+        ("half", TypeError, "fraction must be"),
+        (0.999, ValueError, "leaves none to train on"),
+    ],
+)
+def test_split_refuses_a_fraction(fraction, kind, message):
+    _, data = make_problem(6)
+    with pytest.raises(kind, match=message):
+        split(data, jax.random.key(0), fraction)
+
+
+def test_split_refuses_compressed_rows():
+    _, data = make_problem(6)
+    compressed = data._replace(bias_column=jnp.ones(50), count=jnp.array(50.0))
+    with pytest.raises(ValueError, match="its rows are not examples"):
+        split(compressed, jax.random.key(0), 0.5)

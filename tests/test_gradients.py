@@ -1,0 +1,191 @@
+"""Every way to the gradient against NumPy float64 loops, on smooth ground and on kinks."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from linreg_jax import (
+    Dataset,
+    Params,
+    as_dataset,
+    gradients,
+    half_sse,
+    huber,
+    lasso,
+    mse,
+    ridge,
+)
+from linreg_jax.gradients import autodiff, by_loops, finite_difference, vectorized
+from tests import reference
+from tests.support import make_problem, relative_error
+
+WAYS = {
+    "autodiff": autodiff,
+    "vectorized": vectorized,
+    "by_loops": by_loops,
+    "finite_difference": finite_difference,
+}
+
+# Rounding of sums of at most 30 terms; measured 4e-15 and 2e-6 at worst.
+TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
+
+
+@functools.partial(jax.jit, static_argnames="names")
+def every_way(params, data, names):
+    """All losses of the table by all ways, compiled together."""
+    return {
+        name: {way: WAYS[way](reference.TABLE[name][0])(params, data) for way in WAYS}
+        for name in names
+    }
+
+
+def problem_on_kinks(*, dtype, **shape):
+    """Small integers and halves, so that many residuals sit exactly on 0, ±0.5 or ±1."""
+    params, data = make_problem(3, dtype=dtype, **shape)
+    rng = np.random.default_rng(4)
+    params = jax.tree.map(lambda p: jnp.round(2 * p), params)
+    X = np.round(np.asarray(data.X))
+    y = X @ np.asarray(params.weights) + (0 if params.bias is None else np.asarray(params.bias))
+    y = y + rng.choice([0.0, 0.0, 0.5, -0.5, 1.0, -2.0], y.shape)
+    return params, data._replace(X=jnp.asarray(X, dtype), y=jnp.asarray(y, dtype))
+
+
+def assert_ways_agree(params, data, dtype):
+    results = every_way(params, data, tuple(reference.TABLE))
+    for name, ways in results.items():
+        value, *gradient = reference.value_and_gradient(name, params, data)
+        expected = [g for g in gradient if g is not None]
+        for way, (found_value, found) in ways.items():
+            assert isinstance(found, Params)
+            assert jax.tree.map(lambda p: (p.shape, p.dtype), found) == jax.tree.map(
+                lambda p: (p.shape, p.dtype), params
+            )
+            error = relative_error(found, expected)
+            assert error < TOLERANCE[dtype], f"{name} by {way}: gradient off by {error:.1e}"
+            error = relative_error(found_value, value)
+            assert error < TOLERANCE[dtype], f"{name} by {way}: value off by {error:.1e}"
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("k", [None, 2])
+def test_every_way_agrees_with_loops_in_numpy(dtype, k, weighted, intercept):
+    shape = {"n": 12, "d": 3, "k": k, "weighted": weighted, "intercept": intercept}
+    scales = [0.1, 1.0, 30.0]
+    params, data = make_problem(1, dtype=dtype, scales=scales, **shape)
+    assert_ways_agree(params, data, dtype)
+    # The same shapes again: no second compilation, and every kink is met.
+    params, data = problem_on_kinks(dtype=dtype, **shape)
+    r = np.asarray(data.X @ params.weights - data.y)
+    r = r if params.bias is None else r + np.asarray(params.bias)
+    assert {0.0, 0.5, -0.5} <= set(r.ravel().tolist())
+    assert_ways_agree(params, data, dtype)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_worked_example_comes_out_exactly(way):
+    # Ages in months and heights in cm; the gradient is worked out by hand in the textbook.
+    data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+    params = Params(jnp.array([1.0]), jnp.array(0.0))
+    value, gradient = way(half_sse)(params, data)
+    assert float(value) == 2230.0
+    assert gradient.weights.tolist() == [-260.0]
+    assert float(gradient.bias) == -114.0
+    stepped = jax.tree.map(lambda p, g: p - 0.01 * g, params, gradient)
+    np.testing.assert_allclose(stepped.weights, [3.6], rtol=1e-6)  # one float32 rounding
+    np.testing.assert_allclose(stepped.bias, 1.14, rtol=1e-6)
+
+
+def test_worked_quadratic(x64):
+    # f(a, b) = 3a² + b² - ab + a: gradient (6a - b + 1, 2b - a), minimum at (-2/11, -1/11).
+    # As half_sse of rows X = Lᵀ with LLᵀ the Hessian, y = -L⁻¹(1, 0), it is f up to a constant.
+    hessian, linear = np.array([[6.0, -1.0], [-1.0, 2.0]]), np.array([1.0, 0.0])
+    L = np.linalg.cholesky(hessian)
+    data = as_dataset(L.T, -np.linalg.solve(L, linear))
+    for way in WAYS.values():
+        for a, b in [(0.0, 0.0), (1.5, -2.0)]:
+            _, gradient = way(half_sse)(Params(jnp.array([a, b]), None), data)
+            expected = [6 * a - b + 1, 2 * b - a]
+            assert relative_error(gradient.weights, expected) < 1e-14  # a few roundings
+        _, gradient = way(half_sse)(Params(jnp.array([-2 / 11, -1 / 11]), None), data)
+        assert np.abs(gradient.weights).max() < 1e-15
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_penalties_act_on_weights_only(way, dtype):
+    params, data = make_problem(2, n=12, d=3, dtype=dtype)
+    params = params._replace(weights=params.weights.at[1].set(0.0))  # the kink of lasso
+    _, plain = way(mse)(params, data)
+    _, penalized = way(mse + ridge(0.3) + lasso(0.2))(params, data)
+    w = np.asarray(params.weights, np.float64)
+    expected = np.asarray(plain.weights) + 0.3 * 2 * w + 0.2 * np.sign(w)
+    assert relative_error(penalized.weights, expected) < TOLERANCE[dtype]
+    assert float(penalized.bias) == float(plain.bias)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_rows_that_weigh_nothing_and_bias_columns(way, dtype):
+    params, data = make_problem(5, n=10, d=3, dtype=dtype, weighted=True)
+    bias_column = jnp.linspace(-1, 2, 10).astype(dtype)
+    general = data._replace(bias_column=bias_column, count=jnp.asarray(7.0, dtype))
+    value, gradient = way(mse)(params, general)
+    X, y, s, b = (np.asarray(a, np.float64) for a in (*data[:3], bias_column))
+    r = X @ np.asarray(params.weights, np.float64) + b * float(params.bias) - y
+    assert relative_error(value, (s * r**2).sum() / 7) < TOLERANCE[dtype]
+    assert relative_error(gradient.weights, X.T @ (2 * s * r) / 7) < TOLERANCE[dtype]
+    assert relative_error(gradient.bias, b @ (2 * s * r) / 7) < TOLERANCE[dtype]
+    # Padding: a batch of rows that weigh nothing has loss 0 and gradient 0, never 0/0.
+    value, gradient = way(mse)(params, data._replace(sample_weight=jnp.zeros(10, dtype)))
+    assert float(value) == 0
+    assert not np.any(gradient.weights)
+    assert not np.any(gradient.bias)
+
+
+def test_autodiff_takes_any_function():
+    params, data = make_problem(6)
+    _, gradient = autodiff(lambda p, d: jnp.sum(p.weights) ** 2 + p.bias)(params, data)
+    np.testing.assert_allclose(gradient.weights, 2 * np.sum(params.weights), rtol=1e-6)
+
+
+@pytest.mark.parametrize("way", ["vectorized", "by_loops", "finite_difference"])
+def test_ways_by_hand_need_a_loss_that_knows_its_derivative(way):
+    with pytest.raises(
+        TypeError, match=rf"{way} needs a loss with rho and psi.*autodiff takes any"
+    ):
+        getattr(gradients, way)(lambda params, data: 0.0)
+
+
+def test_ways_are_mapped_over_hyper_parameters():
+    params, data = make_problem(7)
+    deltas = jnp.array([0.1, 1.0, 10.0])
+    mapped = jax.vmap(lambda delta: vectorized(huber(delta))(params, data)[1].weights)(deltas)
+    for delta, found in zip(deltas, mapped, strict=True):
+        expected = autodiff(huber(float(delta)))(params, data)[1].weights
+        assert relative_error(found, expected) < 2e-6  # float32 sums in another order
+
+
+def test_equal_losses_compile_once():
+    traces = []
+
+    @jax.jit
+    def loss_value(loss, params, data):
+        traces.append(loss)
+        return loss(params, data)
+
+    params, data = make_problem(8)
+    for delta in (1.0, 2, np.float32(3.0), jnp.array(4.0)):
+        loss_value(huber(delta), params, data)
+    assert len(traces) == 1
+    assert huber(1.0) == huber(1)
+    assert hash(huber(1.0)) == hash(huber(1))
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_shapes_are_refused_while_tracing(way):
+    params, data = make_problem(9)
+    column = Dataset(data.X, data.y[:, None])
+    with pytest.raises(ValueError, match=r"y has shape \[50, 1\] but X is \[50, 4\].*y\[:, 0\]"):
+        jax.jit(way(mse))(params, column)
