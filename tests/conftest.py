@@ -1,10 +1,24 @@
 """Strict flags for the whole suite, before anything runs on a device."""
 
+import importlib.util
+
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+PEERS = ("sklearn", "torch", "sympy", "statsmodels")
+missing_peers = [name for name in PEERS if importlib.util.find_spec(name) is None]
+collect_ignore = ["peers"] if missing_peers else []
+
+
+def pytest_report_header():
+    if missing_peers:
+        return (
+            f"tests/peers not collected, missing {', '.join(missing_peers)}: pip install .[peers]"
+        )
+    return "tests/peers collected: every peer is installed"
 
 
 @pytest.fixture(params=["float32", "float64"])
