@@ -1,0 +1,225 @@
+"""What `fit` refuses, and what it makes of its arguments, before anything compiles."""
+
+import operator
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from linreg_jax._loop import Settings
+from linreg_jax._updates import flat_state, has_lasso
+from linreg_jax._validation import is_not_negative, scalar_setting, shape_text
+from linreg_jax.batching import batches_per_epoch
+from linreg_jax.dataset import check_dataset
+from linreg_jax.model import check_params
+from linreg_jax.records import TrainState
+
+_MAKE_KEY = "pass key=jax.random.key(0), or another seed"
+
+
+def positive_integer(name, value, at_most=None):
+    """A Python int, 1 or more.
+
+    Raises:
+      TypeError: not an integer known while tracing.
+      ValueError: less than 1, or more than `at_most`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a Python integer, got {value!r}: it is part of the compiled program"
+        ) from None
+    if isinstance(value, bool) or number < 1:
+        raise ValueError(f"{name} must be an integer of 1 or more, got {value!r}")
+    if at_most is not None and number > at_most:
+        raise ValueError(f"{name} must be at most {at_most}, the rows of the data, got {number}")
+    return number
+
+
+def checked_start(start, data):
+    """The `Params` or `TrainState` to start from, which must fit the data.
+
+    Raises:
+      TypeError, ValueError: neither of the two, shapes that do not fit, more than one dtype.
+    """
+    check_dataset(data)
+    params = start.params if isinstance(start, TrainState) else start
+    try:
+        check_params(params, data.X, data.y)
+    except ValueError as error:
+        if isinstance(start, TrainState):
+            raise ValueError(f"the state does not fit the data: {error}") from None
+        raise
+    for name, leaf in [("y", data.y), *params._asdict().items()]:
+        if leaf is not None and leaf.dtype != data.X.dtype:
+            raise TypeError(
+                f"{name} is {leaf.dtype} but X is {data.X.dtype}: a fit computes in one dtype; "
+                "as_dataset(X, y) and init_params(data) give one"
+            )
+    return start
+
+
+def check_mini_batches(data, batch_size, key, start):
+    """Raises where mini-batches cannot be made of the data, or have no key."""
+    positive_integer("batch_size", batch_size, at_most=data.X.shape[0])
+    if data.count is not None:
+        raise ValueError(
+            "data has a count (it is compressed), so its rows are not examples to make "
+            "mini-batches of: pass the original data, or no batch_size"
+        )
+    if key is None and not (isinstance(start, TrainState) and start.key is not None):
+        raise ValueError(f"batch_size needs a key, which the order is drawn from: {_MAKE_KEY}")
+
+
+def as_schedule_or_rate(learning_rate, dtype):
+    """The learning rate as a pytree of arrays of one dtype: [] or a schedule, step -> rate.
+
+    Raises:
+      TypeError, ValueError: not a number at least 0, nor a schedule.
+    """
+    if callable(learning_rate):
+        return as_pytree(learning_rate)
+    rule = "a finite number, at least 0, or a schedule (step -> rate)"
+    rate = scalar_setting("learning_rate", learning_rate, rule, is_not_negative)
+    if jnp.ndim(rate) != 0:
+        raise ValueError(
+            f"learning_rate has shape {shape_text(jnp.shape(rate))}: one fit takes one rate; "
+            "jax.vmap(lambda rate: fit(..., learning_rate=rate))(rates) takes them all at once"
+        )
+    return jnp.asarray(rate, dtype)
+
+
+def as_pytree(function):
+    """A function that can be an argument of a compiled one: a pytree as it is, others wrapped."""
+    if any(leaf is function for leaf in jax.tree.leaves(function)):
+        return jax.tree_util.Partial(function)
+    return function
+
+
+def check_factories(loss, optimizer, gradient, learning_rate):
+    """Raises where the loss, the optimizer or the gradient is not what `fit` calls it as."""
+    if not callable(loss):
+        raise TypeError(f"loss must be a function (params, data) -> scalar, got {loss!r}")
+    if isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            "optimizer must be a factory, learning rate -> optax.GradientTransformation, got what "
+            "one makes: pass optax.sgd, not optax.sgd(0.1), or lambda rate: optax.sgd(rate, 0.9)"
+        )
+    if not callable(optimizer):
+        raise TypeError(
+            "optimizer must be a factory, learning rate -> optax.GradientTransformation, got "
+            f"{optimizer!r}: pass optax.sgd, for instance"
+        )
+    if not callable(gradient):
+        raise TypeError(
+            f"gradient must be a way to the gradient, got {gradient!r}: pass gradients.autodiff "
+            "or gradients.vectorized, for instance"
+        )
+    if has_lasso(loss) and optimizer is not optax.sgd:
+        raise ValueError(
+            f"{loss} has a lasso, which is trained by plain proximal steps: leave "
+            "optimizer=optax.sgd as it is, or put a ridge in place of the lasso"
+        )
+
+
+def check_state(start, optimizer, learning_rate):
+    """Raises where the optimizer makes no transformation, or not one for the start's state."""
+    try:
+        transformation = optimizer(learning_rate)
+    except TypeError as error:
+        raise TypeError(
+            f"optimizer(learning_rate) failed, {error}: pass a factory of one argument, "
+            "lambda rate: ..."
+        ) from error
+    if not isinstance(transformation, optax.GradientTransformation):
+        raise TypeError(
+            "optimizer must be a factory, learning rate -> optax.GradientTransformation, but "
+            f"{_name(optimizer)} made {transformation!r}: pass optax.sgd, for instance"
+        )
+    if not isinstance(start, TrainState):
+        return
+    expected = jax.eval_shape(lambda params: flat_state(transformation.init(params)), start.params)
+    had = [(leaf.shape, leaf.dtype) for leaf in start.optimizer_state]
+    wanted = [(leaf.shape, leaf.dtype) for leaf in expected]
+    if had != wanted:
+        raise ValueError(
+            f"the state does not fit the optimizer: it holds arrays {_shapes(had)}, and "
+            f"{_name(optimizer)} needs {_shapes(wanted)}; pass the optimizer that made it, or "
+            "state.params to start it afresh"
+        )
+
+
+def _name(function):
+    return getattr(function, "__name__", repr(function))
+
+
+def _shapes(arrays):
+    return "[" + ", ".join(f"{dtype}{shape_text(shape)}" for shape, dtype in arrays) + "]"
+
+
+def settings_for(data, *, num_steps, num_epochs, batch_size, record_params, **others) -> Settings:
+    """The `Settings` of a run.
+
+    Raises:
+      TypeError, ValueError: both or neither of num_steps and num_epochs; not integers; less than 1.
+    """
+    if (num_steps is None) == (num_epochs is None):
+        given = "neither" if num_steps is None else "both"
+        raise ValueError(f"pass num_steps or num_epochs: one of them says how long, got {given}")
+    if num_epochs is None:
+        steps = positive_integer("num_steps", num_steps)
+    else:
+        n = data.X.shape[0]
+        per_epoch = 1 if batch_size is None else batches_per_epoch(n, batch_size)
+        steps = positive_integer("num_epochs", num_epochs) * per_epoch
+    for name in ("record_every", "unroll"):
+        others[name] = positive_integer(name, others[name])
+    return Settings(
+        num_steps=steps, batch_size=batch_size, record_params=bool(record_params), **others
+    )
+
+
+def as_tolerance(tolerance, validation, data, batch_size):
+    """The tolerance as an array of the data's dtype, or None; the validation data is checked.
+
+    Raises:
+      TypeError, ValueError: a negative tolerance; mini-batches without validation data to stop on;
+        validation data of other features or targets.
+    """
+    if validation is not None:
+        check_dataset(validation)
+        for name in ("X", "y"):
+            ours, theirs = getattr(data, name), getattr(validation, name)
+            if ours.shape[1:] != theirs.shape[1:] or ours.dtype != theirs.dtype:
+                raise ValueError(
+                    f"validation.{name} is {theirs.dtype}{shape_text(theirs.shape)} but data.{name}"
+                    f" is {ours.dtype}{shape_text(ours.shape)}: they differ in rows only"
+                )
+    if tolerance is None:
+        return None
+    if batch_size is not None and validation is None:
+        raise ValueError(
+            "tolerance with mini-batches needs validation data, whose loss it is about (the "
+            "gradient of one batch says little): pass validation=, or no tolerance"
+        )
+    rule = "a finite number, at least 0"
+    tolerance = scalar_setting("tolerance", tolerance, rule, is_not_negative)
+    return jnp.asarray(tolerance, data.X.dtype)
+
+
+def as_key_data(key):
+    """[2] uint32 of a JAX random key, so that states hold plain arrays; None stays None.
+
+    Raises:
+      TypeError: not one JAX random key.
+    """
+    if key is None:
+        return None
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.shape == ():
+            data = jax.random.key_data(key)
+            return data if data.shape == (2,) else jax.random.bits(key, (2,), jnp.uint32)
+    elif isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.shape == (2,):
+        return key
+    raise TypeError(f"key must be one JAX random key, got {key!r}: {_MAKE_KEY}")

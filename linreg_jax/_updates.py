@@ -1,0 +1,126 @@
+"""One update of the parameters: the optimizer's, or the proximal step of a lasso."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from linreg_jax.losses import Loss
+from linreg_jax.model import Params
+from linreg_jax.penalties import Lasso
+
+
+class Updater(NamedTuple):
+    """How a run moves.
+
+    Attributes:
+      init: params -> the optimizer's state, a flat tuple of arrays.
+      update: `(params, optimizer_state, batch, step)` -> `(value, norm, params, optimizer_state)`:
+        the loss and the gradient's norm before the step, and what the step leads to.
+    """
+
+    init: Callable[[Params], tuple[Array, ...]]
+    update: Callable[..., tuple[Array, Array, Params, tuple[Array, ...]]]
+
+
+def has_lasso(loss) -> bool:
+    """Whether a loss has a lasso penalty, which is trained by a proximal step."""
+    return isinstance(loss, Loss) and any(isinstance(p, Lasso) for p in loss.penalties)
+
+
+def current_rate(learning_rate, step, dtype):
+    """[] the learning rate of a step: the number itself, or what the schedule says."""
+    rate = learning_rate(step) if callable(learning_rate) else learning_rate
+    return jnp.asarray(rate, dtype)
+
+
+def make_updater(loss, optimizer, gradient, learning_rate) -> Updater:
+    """How `fit` moves the parameters of a loss.
+
+    Args:
+      loss: `(params, data) -> scalar`.
+      optimizer: learning rate or schedule -> `optax.GradientTransformation`.
+      gradient: loss -> `(params, data) -> (value, gradient)`.
+      learning_rate: [] or a schedule, step -> rate.
+    """
+    smooth, lassos = _split_lasso(loss)
+    value_and_gradient = gradient(smooth)
+    transformation = optax.with_extra_args_support(optimizer(learning_rate))
+
+    def init(params):
+        return flat_state(transformation.init(params))
+
+    def update(params, optimizer_state, batch, step):
+        value, grads = value_and_gradient(params, batch)
+        structure = jax.tree.structure(jax.eval_shape(transformation.init, params))
+        updates, new_state = transformation.update(
+            grads,
+            jax.tree.unflatten(structure, optimizer_state),
+            params,
+            value=value,
+            grad=grads,
+            value_fn=lambda params: smooth(params, batch),
+        )
+        new_params = optax.apply_updates(params, updates)
+        if lassos:
+            rate = current_rate(learning_rate, step, params.weights.dtype)
+            value = value + sum(p(params.weights) for p in lassos)
+            strength = sum(p.strength for p in lassos)
+            weights = soft_threshold(new_params.weights, rate * strength)
+            new_params = new_params._replace(weights=weights)
+            grads = _gradient_mapping(params, new_params, rate)
+        return value, euclidean_norm(grads), new_params, flat_state(new_state)
+
+    return Updater(init, update)
+
+
+def flat_state(optimizer_state) -> tuple[Array, ...]:
+    """The arrays of an optax state, each of a definite dtype so that a loop can carry them."""
+
+    def definite(leaf):
+        leaf = jnp.asarray(leaf)
+        return lax.convert_element_type(leaf, leaf.dtype)  # a weak type would change in the loop
+
+    return tuple(definite(leaf) for leaf in jax.tree.leaves(optimizer_state))
+
+
+def soft_threshold(w, threshold):
+    """The proximal step of threshold Σ abs(w): each weight moved towards 0, and stopped there."""
+    return jnp.sign(w) * jnp.maximum(jnp.abs(w) - threshold, 0)
+
+
+def euclidean_norm(tree):
+    """[] the root of the sum of all squares in a pytree, scaled so that no square overflows."""
+    leaves = jax.tree.leaves(tree)
+    largest = lax.stop_gradient(_max([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
+    positive = largest > 0  # False for NaN too, which then passes through the sum
+    unit = jnp.where(positive, largest, 1)
+    squares: Any = sum(jnp.sum((leaf / unit) ** 2) for leaf in leaves)
+    # The root has no derivative at 0: the branch not taken sees a 1.
+    return jnp.where(squares == 0, 0, unit * jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+
+
+def _max(values):
+    largest = values[0]
+    for value in values[1:]:
+        largest = jnp.maximum(largest, value)
+    return largest
+
+
+def _split_lasso(loss):
+    """The loss without its lassos, and the lassos."""
+    if not has_lasso(loss):
+        return loss, ()
+    lassos = tuple(p for p in loss.penalties if isinstance(p, Lasso))
+    others = tuple(p for p in loss.penalties if not isinstance(p, Lasso))
+    return dataclasses.replace(loss, penalties=others), lassos
+
+
+def _gradient_mapping(params, new_params, rate):
+    """(params - new_params) / rate: what a gradient is to a proximal step, 0 at the minimum."""
+    inverse = 1 / jnp.where(rate > 0, rate, 1)
+    return jax.tree.map(lambda old, new: (old - new) * inverse, params, new_params)

@@ -1,0 +1,118 @@
+"""The training loop: `fit`, one compiled scan."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from linreg_jax import _door
+from linreg_jax._loop import Problem, train
+from linreg_jax.dataset import Dataset
+from linreg_jax.gradients import autodiff
+from linreg_jax.model import Params
+from linreg_jax.records import DivergedError, Fit, Status, TrainState
+
+__all__ = ["DivergedError", "Fit", "Status", "TrainState", "fit"]
+
+
+def fit(
+    loss: Callable[[Params, Dataset], Array],
+    params: Params | TrainState,
+    data: Dataset,
+    *,
+    learning_rate: Any,
+    num_steps: int | None = None,
+    num_epochs: int | None = None,
+    batch_size: int | None = None,
+    key: Array | None = None,
+    optimizer: Callable[[Any], optax.GradientTransformation] = optax.sgd,
+    gradient: Callable = autodiff,
+    tolerance: float | Array | None = None,
+    patience: int = 5,
+    record_every: int = 1,
+    record_params: bool = False,
+    validation: Dataset | None = None,
+    unroll: int = 1,
+    average_from: int | Array | None = None,
+) -> Fit:
+    """Trains a linear model by gradient descent, in one compiled program.
+
+    With the defaults, each step is::
+
+        params <- params - learning_rate * gradient of the loss over all the data
+
+    Values are traced: a new learning rate, key, hyper-parameter of the loss or data set of the same
+    shape does not compile again. It works under `jax.jit`, under `jax.vmap` (over rates, keys,
+    parameters, hyper-parameters or data sets) and, where no tolerance is given, under `jax.grad`
+    (of a validation loss with respect to the rate, say).
+
+    Args:
+      loss: what to minimise, a loss of this package or any function `(params, data) -> scalar`.
+        A lasso is trained by a proximal step: weights reach exact zeros.
+      params: where to start, `Params`; or the `TrainState` of an earlier fit, to go on from it.
+      data: `Dataset`; X [n, d].
+      learning_rate: a number [], or a schedule, step -> rate, whose steps are counted from the
+        first fit on.
+      num_steps: how many steps to take; or
+      num_epochs: how many times to see every example.
+      batch_size: examples in a mini-batch; None: all of them in every step. See `mini_batch`.
+      key: a JAX random key, for mini-batches; with a `TrainState`, None goes on with its key.
+      optimizer: a factory, learning rate -> `optax.GradientTransformation`: `optax.adam`,
+        `lambda rate: optax.sgd(rate, momentum=0.9)`. A function made anew at each call compiles
+        anew at each call: give it a name once.
+      gradient: a way to the gradient, from `gradients`; compiled once for each, as `optimizer`.
+      tolerance: full batches: the run has converged where the gradient's norm comes down to it.
+        Mini-batches: how much the best validation loss has to improve by.
+      patience: validation losses without improvement, one an epoch, before a run stops early.
+      record_every: steps from one record in the histories to the next.
+      record_params: whether to record the parameters as well, in `Fit.path`.
+      validation: `Dataset` to measure the loss on, after each `record_every` full-batch steps, or
+        after each epoch of mini-batches.
+      unroll: steps in one turn of the compiled loop (`jax.lax.scan`); more may help on GPUs.
+      average_from: the first step whose iterate counts in the mean `Fit.average`, from 0.
+
+    Returns:
+      A `Fit`. `fit(loss, result.state, data, ...)` goes on where it stopped: 1000 steps are, bit
+      for bit, 400 and then 600.
+
+    Raises:
+      TypeError, ValueError: an argument that does not fit, before anything compiles. What happens
+        while running comes back in `Fit.status`.
+
+    Example:
+      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+      >>> fit(half_mse, init_params(data), data, learning_rate=0.3, num_steps=300)
+      Fit(out of steps after 300 steps, loss 833.333 -> ...)
+    """
+    start = _door.checked_start(params, data)
+    if batch_size is not None:
+        _door.check_mini_batches(data, batch_size, key, start)
+    rate = _door.as_schedule_or_rate(learning_rate, data.X.dtype)
+    _door.check_factories(loss, optimizer, gradient, learning_rate)
+    settings = _door.settings_for(
+        data,
+        num_steps=num_steps,
+        num_epochs=num_epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        gradient=gradient,
+        record_every=record_every,
+        record_params=record_params,
+        unroll=unroll,
+    )
+    _door.check_state(start, optimizer, rate)
+    stop_below = _door.as_tolerance(tolerance, validation, data, batch_size)
+    stops_on_validation = stop_below is not None and batch_size is not None
+    patience = _door.positive_integer("patience", patience)
+    problem = Problem(
+        loss=_door.as_pytree(loss),
+        data=data,
+        learning_rate=rate,
+        validation=validation,
+        tolerance=stop_below,
+        patience=jnp.asarray(patience, jnp.int32) if stops_on_validation else None,
+        average_from=None if average_from is None else jnp.asarray(average_from, jnp.int32),
+    )
+    return train(problem, start, _door.as_key_data(key), settings=settings)
