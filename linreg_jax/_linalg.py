@@ -138,3 +138,38 @@ def gram(data):
         Xy=matmul(X.T, Sy),
         yy=matmul(y.T, Sy),
     )
+
+
+class ScaledColumns(NamedTuple):
+    """A matrix F [q, d] as U diag(singular_values) Vt diag(length), its columns scaled to length 1.
+
+    Scaled so, the rank does not depend on the units of the features.
+
+    Attributes:
+      length: [d] of the columns; 1 where the column counts as 0.
+      is_zero: [d] whether the column counts as 0.
+      U: [q, p], p = min(q, d).
+      singular_values: [p], largest first.
+      Vt: [p, d].
+      rank: [] how many singular values count as more than 0.
+    """
+
+    length: Array
+    is_zero: Array
+    U: Array
+    singular_values: Array
+    Vt: Array
+    rank: Array
+
+
+def scale_columns(F, zero_length):
+    """`ScaledColumns` of F [q, d]; a column no longer than `zero_length` [d] counts as 0."""
+    length = jnp.linalg.norm(F, axis=0)
+    is_zero = length <= zero_length
+    length = jnp.where(is_zero, 1, length)
+    U, s, Vt = jnp.linalg.svd(
+        jnp.where(is_zero[None, :], 0, F / length[None, :]), full_matrices=False
+    )
+    # Of a matrix with unit columns, this is what rounding leaves where a singular value is 0.
+    smallest = 4 * F.shape[1] ** 0.5 * jnp.finfo(F.dtype).eps * s[0]
+    return ScaledColumns(length, is_zero, U, s, Vt, jnp.sum(s > smallest))

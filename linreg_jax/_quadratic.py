@@ -5,10 +5,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._linalg import triangular_factor
+from linreg_jax._linalg import target_columns
 from linreg_jax.dataset import total_weight
 from linreg_jax.gradients import require_loss
-from linreg_jax.penalties import Lasso, Ridge
+from linreg_jax.penalties import Ridge
 
 
 def require_squared(loss, caller):
@@ -62,16 +62,22 @@ class Quadratic(NamedTuple):
     rest: Array
 
 
-def quadratic(loss, data, *, intercept, curvature):
-    """The `Quadratic` of a loss whose rho is curvature r² / 2, plus ridge."""
-    num_parameters = data.X.shape[1] + int(intercept)
-    R = triangular_factor(data, intercept=intercept)
+def quadratic(loss, data, R, *, curvature):
+    """The `Quadratic` of a loss whose rho is curvature r² / 2, plus ridge.
+
+    Args:
+      loss: gives the reduction and the ridge penalties.
+      data: a `Dataset`; X is [n, d].
+      R: `triangular_factor(data)`, with the bias's column first or without it.
+      curvature: [] the second derivative of rho.
+    """
+    d, k = data.X.shape[1], target_columns(data.y).shape[1]
+    p = R.shape[1] - k
     R = jnp.sqrt(curvature * example_share(loss, data)) * R
     strength = ridge_strength(loss)
     if strength is not None:
-        on_weights = jnp.eye(num_parameters, R.shape[1], dtype=R.dtype)[int(intercept) :]
+        on_weights = jnp.eye(p, p + k, dtype=R.dtype)[p - d :]
         root = jnp.sqrt(2 * jnp.asarray(strength, R.dtype))
         R = jnp.linalg.qr(jnp.concatenate([R, root * on_weights]), mode="r")
-    F, z = R[:num_parameters, :num_parameters], R[:num_parameters, num_parameters:]
-    left = R[num_parameters:, num_parameters:]
-    return Quadratic(F, z, jnp.sum(left * left) / 2)
+    left = R[p:, p:]
+    return Quadratic(R[:p, :p], R[:p, p:], jnp.sum(left * left) / 2)

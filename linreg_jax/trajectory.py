@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from linreg_jax._linalg import target_columns
+from linreg_jax._linalg import target_columns, triangular_factor
 from linreg_jax._numerics import matmul
 from linreg_jax._quadratic import quadratic, require_squared
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text
@@ -125,7 +125,8 @@ def _whole_numbers(steps):
 
 @jax.jit
 def _trajectory(loss, params, data, rates, steps, momentum):
-    F, z, rest = quadratic(loss, data, intercept=params.bias is not None, curvature=loss.curvature)
+    R = triangular_factor(data, intercept=params.bias is not None)
+    F, z, rest = quadratic(loss, data, R, curvature=loss.curvature)
     theta = target_columns(params.weights)
     if params.bias is not None:
         theta = jnp.concatenate([jnp.reshape(params.bias, (1, -1)), theta])

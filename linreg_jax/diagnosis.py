@@ -1,0 +1,417 @@
+"""Will it explode? What the curvature of a loss says of gradient descent, before a run."""
+
+import functools
+import textwrap
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from linreg_jax._linalg import map_blocks, scale_columns, triangular_factor
+from linreg_jax._numerics import matmul
+from linreg_jax._quadratic import quadratic, ridge_strength
+from linreg_jax._validation import is_not_negative, is_traced, scalar_setting
+from linreg_jax.dataset import Dataset, check_dataset, multiplies_bias, total_weight
+from linreg_jax.gradients import require_loss
+from linreg_jax.losses import Huber, LogCosh, Loss, example_weights, mse
+from linreg_jax.penalties import Lasso, Ridge
+
+_BLOCK_ROWS = 1024
+# A feature whose size differs from another's by more than this factor is named.
+_FAR_APART = 10.0
+# A feature with at least this share of its unit length in directions without curvature is named.
+_INVOLVED = 0.01
+
+
+class Diagnosis(NamedTuple):
+    """What `diagnose` found; `print` says it in sentences.
+
+    Curvatures are eigenvalues of the loss's Hessian, and a step along one multiplies what is left
+    of the way to the minimum by 1 - learning_rate curvature. For `huber` and `log_cosh`, whose
+    curvature changes from place to place, they bound it everywhere (`is_bound`).
+
+    Attributes:
+      loss: the loss that was diagnosed.
+      num_examples: [] rows of the data.
+      curvatures: [p] of the p parameters of one target, largest first; 0 beyond the rank.
+      rank: [] how many directions have any curvature.
+      largest_curvature: [] L.
+      smallest_curvature: [] mu, the smallest that is not 0; for a bound, 0 where there is none.
+      condition_number: [] L / mu.
+      largest_stable_rate: [] 2 / L; beyond it a squared loss explodes.
+      best_rate: [] 2 / (L + mu), the constant rate that contracts most; 1 / L where mu is 0.
+      contraction: [] what a step at the best rate leaves of the distance to the minimum, at worst.
+      standardized_condition_number: [] what `standardize` would make of the condition number, by
+        itself (without penalties).
+      feature_scale: [d] root mean square of each feature, in its units.
+      feature_deviation: [d] the same about its mean; about 0 without an intercept.
+      constant: [d] whether the feature is constant (zero, without an intercept).
+      collinear: [d] whether other features make it up, or it helps to make up others.
+      overflow_size: [p] the largest number that the loss computes along each direction of
+        curvature, starting at zero.
+    """
+
+    loss: Loss
+    num_examples: Array
+    curvatures: Array
+    rank: Array
+    largest_curvature: Array
+    smallest_curvature: Array
+    condition_number: Array
+    largest_stable_rate: Array
+    best_rate: Array
+    contraction: Array
+    standardized_condition_number: Array
+    feature_scale: Array
+    feature_deviation: Array
+    constant: Array
+    collinear: Array
+    overflow_size: Array
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the loss curves at most this much, rather than exactly this much."""
+        return self.loss.curvature is None
+
+    def steps_to(self, accuracy, learning_rate=None):
+        """Steps after which at most `accuracy` is left of the distance to the minimum.
+
+        With c = max_j abs(1 - learning_rate curvature_j), over the curvatures that are not 0, the
+        least t with c^t ≤ accuracy. A start that is not the worst one needs fewer.
+
+        Args:
+          accuracy: the share that may be left, more than 0 and less than 1.
+          learning_rate: [] or [r]; None: the best one.
+
+        Returns:
+          [] or [r], whole numbers; infinity for a rate that never gets there.
+
+        Raises:
+          ValueError: accuracy not between 0 and 1, a rate that is negative or not finite.
+        """
+        rule = "a number strictly between 0 and 1"
+        accuracy = scalar_setting("accuracy", accuracy, rule, lambda a: 0 < a < 1)
+        if learning_rate is None:  # 1 - best_rate mu, without the rounding of best_rate
+            total = self.largest_curvature + self.smallest_curvature
+            shrinking = _log_left(2 * self.smallest_curvature / jnp.where(total > 0, total, 1))
+        else:
+            rates = _as_rates(learning_rate, self.curvatures.dtype)
+            shrinking = jnp.maximum(
+                _log_left(rates * self.largest_curvature),
+                _log_left(rates * self.smallest_curvature),
+            )
+        shrinks = shrinking < 0
+        steps = jnp.ceil(jnp.log(accuracy) / jnp.where(shrinks, shrinking, -1))
+        return jnp.where(shrinks, jnp.maximum(steps, 1), jnp.inf)
+
+    def overflow_step(self, learning_rate):
+        """The step after which the loss is too large for its dtype, from a start at zero.
+
+        Plain gradient descent; every number in the loss grows as
+        overflow_size_j (1 - learning_rate curvature_j)^(2t), and the first to pass the largest
+        number of the dtype decides. Within a step or so where several are nearly as fast.
+
+        Args:
+          learning_rate: [] or [r], at least 0.
+
+        Returns:
+          [] or [r], whole numbers; infinity for a rate that does not explode.
+
+        Raises:
+          ValueError: a rate that is negative or not finite; a loss that is not squared, whose
+            gradient is bounded and which overflows at no rate.
+        """
+        if self.is_bound:
+            raise ValueError(
+                f"{self.loss} does not overflow: its gradient is bounded, and beyond "
+                "largest_stable_rate it may swing without settling; overflow_step is for squared "
+                "losses"
+            )
+        rates = _as_rates(learning_rate, self.curvatures.dtype)
+        growth = jnp.abs(1 - rates[..., None] * self.curvatures)
+        grows = (growth > 1) & (self.overflow_size > 0)
+        room = np.log(float(jnp.finfo(self.curvatures.dtype).max)) - jnp.log(
+            jnp.where(grows, self.overflow_size, 1)
+        )
+        steps = jnp.floor(room / (2 * jnp.log(jnp.where(grows, growth, 2)))) + 1
+        return jnp.min(jnp.where(grows, jnp.maximum(steps, 0), jnp.inf), axis=-1)
+
+    def __str__(self):
+        known = not any(is_traced(leaf) for leaf in jax.tree.leaves(self))
+        if not known or self.curvatures.ndim != 1:
+            return repr(self)  # traced, or many diagnoses in one
+        return "\n".join(textwrap.fill(line, 79) for line in _sentences(self))
+
+
+def _as_rates(learning_rate, dtype):
+    rule = "a finite number, at least 0"
+    rates = scalar_setting("learning_rate", learning_rate, rule, is_not_negative)
+    return jnp.asarray(rates, dtype)
+
+
+def _log_left(x):
+    """log abs(1 - x), with its digits near x = 0 and x = 2."""
+    return jnp.where(x < 1, jnp.log1p(-jnp.minimum(x, 1)), jnp.log1p(jnp.maximum(x, 1) - 2))
+
+
+def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diagnosis:
+    """Will it explode? What gradient descent on this loss and data will do, before a run.
+
+    The Hessian of a squared loss is one matrix. With L its largest and mu its smallest eigenvalue
+    that is not 0::
+
+        explodes beyond    2 / L
+        fastest at         2 / (L + mu)
+        each step leaves   (L - mu) / (L + mu)   of the distance to the minimum, at worst
+
+    `huber` and `log_cosh` curve at most as much as `half_mse`: for them the same numbers are a safe
+    bound, and the best rate is 1 / L. A lasso penalty adds no curvature; with it, these are the
+    rates for a proximal step. The eigenvalues come from the triangular factor of the data, not from
+    the Hessian, so that small ones keep their digits.
+
+    Args:
+      data: a `Dataset`; X [n, d], y [n] or [n, k].
+      loss: a squared loss, `huber` or `log_cosh`, with penalties or none.
+      intercept: whether the model has a bias.
+
+    Returns:
+      A `Diagnosis`, whose `steps_to(accuracy)` and `overflow_step(learning_rate)` go on.
+
+    Raises:
+      TypeError: not a loss of this package.
+      ValueError: a loss whose gradient does not vanish towards the minimum (`mae`, `quantile`,
+        `epsilon_insensitive`), or whose curvature is not known; compressed data with a loss that is
+        not squared.
+
+    Example:
+      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+      >>> print(diagnose(data))
+      The curvature of mse on these 3 examples lies between 0.7305 and 14.6:
+      condition number 19.99.
+      Gradient descent explodes at learning rates above 0.137 (for instance at
+      0.1507, where float32 overflows after 225 steps from 0).
+      The best constant rate is 0.1304: a step takes at least 9.528 % off the
+      distance to the minimum, which leaves 1 % after 46 steps and a millionth after
+      138.
+    """
+    require_loss(loss, "diagnose")
+    check_dataset(data)
+    if loss.curvature is None and not isinstance(loss, (Huber, LogCosh)):
+        raise ValueError(
+            f"{loss} has no largest stable rate: its gradient does not shrink towards the minimum "
+            "(or its curvature is not known), so a constant rate ends in a swing about as wide as "
+            "itself; decrease the rate with a schedule, or use huber, which is smooth"
+        )
+    for penalty in loss.penalties:
+        if not isinstance(penalty, (Ridge, Lasso)):
+            raise ValueError(
+                f"the curvature of {penalty} is not known: diagnose knows ridge and lasso; "
+                "leave it out"
+            )
+    example_weights(loss, data)  # refuses compressed data where the loss is not squared
+    # The caller's own loss: jit would give its strengths back as arrays.
+    return _diagnose(loss, data, bool(intercept))._replace(loss=loss)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _diagnose(loss, data, intercept):
+    d = data.X.shape[1]
+    p = d + int(intercept)
+    R = triangular_factor(data, intercept=intercept)
+    X, centred = R[:, p - d : p], R[p - d :, p - d : p]
+    root_mean = jnp.sqrt(_or_one(total_weight(data)))
+    eps = jnp.finfo(R.dtype).eps
+    columns = scale_columns(centred, 8 * eps * jnp.linalg.norm(X, axis=0) if intercept else 0)
+    rank, strength = columns.rank, ridge_strength(loss)
+    if intercept:
+        rank = rank + (R[0, 0] != 0)
+    if strength is not None:
+        rank = jnp.where(jnp.asarray(strength) > 0, p - intercept * (R[0, 0] == 0), rank)
+
+    # How much of feature j lies in the directions without any curvature: 1 - Σ_i Vt[i, j]².
+    in_rank = jnp.arange(columns.singular_values.shape[0]) < columns.rank
+    lost = 1 - jnp.sum(jnp.where(in_rank[:, None], columns.Vt, 0) ** 2, axis=0)
+    scaled = jnp.where(in_rank, columns.singular_values, jnp.inf)
+    largest, smallest = columns.singular_values[0], jnp.min(scaled)
+    if intercept:
+        largest, smallest = jnp.maximum(largest, 1), jnp.minimum(smallest, 1)
+
+    curvature = 1.0 if loss.curvature is None else loss.curvature
+    F, z, _ = quadratic(loss, data, R, curvature=curvature)
+    U, s, Vt = _graded_svd(F)
+    s = jnp.where(jnp.arange(s.shape[0]) < rank, s, 0)
+    curvatures = jnp.pad(s * s, (0, p - s.shape[0]))
+    L, mu = curvatures[0], curvatures[jnp.maximum(rank, 1) - 1]
+    if loss.curvature is None:
+        # Far from the targets nothing is left of these but the ridge, which spares the bias.
+        mu = jnp.zeros_like(L)
+        if strength is not None and not intercept:
+            mu = mu + 2 * jnp.asarray(strength, L.dtype)
+        overflow_size = jnp.zeros_like(curvatures)
+    else:
+        overflow_size = _overflow_size(data, curvature, U, s, Vt, z, intercept)
+        overflow_size = jnp.pad(overflow_size, (0, p - s.shape[0]))
+    best = jnp.where(mu > 0, 2 / _or_one(L + mu), jnp.where(L > 0, 1 / _or_one(L), jnp.inf))
+    return Diagnosis(
+        loss=loss,
+        num_examples=jnp.asarray(data.X.shape[0]),
+        curvatures=curvatures,
+        rank=rank,
+        largest_curvature=L,
+        smallest_curvature=mu,
+        condition_number=jnp.where(mu > 0, L / _or_one(mu), jnp.inf),
+        largest_stable_rate=jnp.where(L > 0, 2 / _or_one(L), jnp.inf),
+        best_rate=best,
+        contraction=jnp.where(L > 0, (L - mu) / _or_one(L + mu), 0),
+        standardized_condition_number=(largest / smallest) ** 2,
+        feature_scale=jnp.linalg.norm(X, axis=0) / root_mean,
+        feature_deviation=jnp.linalg.norm(centred, axis=0) / root_mean,
+        constant=columns.is_zero,
+        collinear=(lost > _INVOLVED**2) & ~columns.is_zero,
+        overflow_size=overflow_size,
+    )
+
+
+def _graded_svd(F):
+    """The singular value decomposition, with the digits of singular values of very different size.
+
+    With the columns in order of their length the triangular factor falls off from row to row, and
+    the rounding of the large singular values does not reach the small ones, as it otherwise would
+    where features are badly scaled.
+    """
+    order = jnp.argsort(-jnp.linalg.norm(F, axis=0))
+    Q, R = jnp.linalg.qr(F[:, order])
+    U, s, Vt = jnp.linalg.svd(R, full_matrices=False)
+    return matmul(Q, U), s, jnp.zeros_like(Vt).at[:, order].set(Vt)
+
+
+def _overflow_size(data, curvature, U, s, Vt, z, intercept):
+    """[q] the largest number in the loss along each eigenvector, at parameters 0.
+
+    It is rho of the largest residual, or the whole loss where that is a sum.
+    """
+    start = matmul(U.T, z)  # [q, k]
+    vectors = Vt.T
+
+    def largest_residual(block):
+        moved = matmul(block.X, vectors[int(intercept) :])
+        if intercept:
+            moved = moved + multiplies_bias(block)[:, None] * vectors[:1]
+        return jnp.max(jnp.abs(moved), axis=0)
+
+    per_unit = jnp.max(map_blocks(largest_residual, data, _BLOCK_ROWS), axis=0)
+    distance = jnp.max(jnp.abs(start), axis=1) / _or_one(s)
+    rho = curvature / 2 * (per_unit * distance) ** 2
+    return jnp.where(s > 0, jnp.maximum(rho, jnp.sum(start * start, axis=1) / 2), 0)
+
+
+def _or_one(value):
+    """`value`, or 1 where it is 0 and something is divided by it."""
+    return jnp.where(value > 0, value, 1)
+
+
+def _sentences(diagnosis):
+    """The diagnosis in sentences; the same numbers that its fields hold."""
+    d = jax.tree.map(np.asarray, diagnosis)
+    p, num_features = d.curvatures.shape[0], d.feature_scale.shape[0]
+    name, dtype = str(diagnosis.loss), d.curvatures.dtype
+    if d.largest_curvature == 0:
+        yield f"{name} is flat on these data: every feature is 0, and no step moves anything."
+        return
+    if diagnosis.is_bound:
+        yield (
+            f"The curvature of {name} is nowhere above {_number(d.largest_curvature)} on these "
+            f"{d.num_examples} examples."
+        )
+        yield (
+            f"Safe learning rates: below {_number(d.largest_stable_rate)} every step descends; "
+            f"{_number(d.best_rate)} is the rate with the best guarantee."
+        )
+    else:
+        yield (
+            f"The curvature of {name} on these {d.num_examples} examples lies between "
+            f"{_number(d.smallest_curvature)} and {_number(d.largest_curvature)}: condition number "
+            f"{_number(d.condition_number)}."
+        )
+        taken = 2 * d.smallest_curvature / (d.largest_curvature + d.smallest_curvature)
+        beyond = 1.1 * d.largest_stable_rate
+        step = float(diagnosis.overflow_step(beyond))
+        overflow = (
+            f", where {dtype} overflows after {step:.0f} steps from 0" if step < np.inf else ""
+        )
+        yield (
+            f"Gradient descent explodes at learning rates above {_number(d.largest_stable_rate)}"
+            f" (for instance at {_number(beyond)}{overflow if step < np.inf else ''})."
+        )
+        yield (
+            f"The best constant rate is {_number(d.best_rate)}: a step takes at least "
+            f"{_number(100 * taken)} % off the distance to the minimum, which leaves 1 % after "
+            f"{_count(diagnosis.steps_to(0.01))} steps and a millionth after "
+            f"{_count(diagnosis.steps_to(1e-6))}."
+        )
+    if d.rank < p:
+        yield from _deficiency(d, p, num_features)
+    yield from _scaling(d, p > num_features)
+
+
+def _deficiency(d, p, num_features):
+    few = d.num_examples < p
+    yield (
+        f"Only {d.rank} of {p} parameters are determined"
+        + (f", by {d.num_examples} examples" if few else "")
+        + ": many minima are equally good; solve returns the shortest, and descent stays where it "
+        "started in the other directions."
+    )
+    if d.constant.any() and p > num_features:
+        yield f"Constant: {_features(d.constant)}; the bias does the same. Drop what is constant."
+    elif d.constant.any():
+        yield f"Nothing but 0: {_features(d.constant)}. Drop what is 0."
+    if d.collinear.any() and not few:
+        yield f"Combinations of each other: {_features(d.collinear)}. Drop what is said twice."
+
+
+def _scaling(d, intercept):
+    """What `standardize` would mend: features of very different size, or far from 0."""
+    if not d.condition_number > 4 * d.standardized_condition_number:
+        return
+    used = np.flatnonzero(~d.constant)
+    deviation = d.feature_deviation
+    large, small = used[np.argmax(deviation[used])], used[np.argmin(deviation[used])]
+    far = used[np.argmax(d.feature_scale[used] / deviation[used])]
+    about = "its mean" if intercept else "0"
+    found = []
+    if deviation[large] > _FAR_APART * deviation[small]:
+        found.append(
+            f"about {about}, feature {large} has a root mean square of {_number(deviation[large])} "
+            f"and feature {small} of {_number(deviation[small])}"
+        )
+    if d.feature_scale[far] > _FAR_APART * deviation[far]:
+        found.append(
+            f"feature {far} lies {_number(d.feature_scale[far])} from 0 and varies by "
+            f"{_number(deviation[far])}"
+        )
+    if found:
+        yield (
+            "Features want scaling: " + "; ".join(found) + ". standardize(data) would make the "
+            f"condition number {_number(d.standardized_condition_number)}."
+        )
+
+
+def _number(value):
+    return f"{float(value):.4g}"
+
+
+def _count(value):
+    return f"{float(value):,.0f}" if value < 1e6 else f"{float(value):.2g}"
+
+
+def _features(chosen):
+    """`features 0, 3 and 4`, or the first ten of many."""
+    places = [str(place) for place in np.flatnonzero(chosen)]
+    if len(places) == 1:
+        return f"feature {places[0]}"
+    if len(places) > 10:
+        return f"features {', '.join(places[:10])} and {len(places) - 10} more"
+    return f"features {', '.join(places[:-1])} and {places[-1]}"
