@@ -107,11 +107,14 @@ def _walk(round_keys, n, position):
     """The network on [0, a b), with the numbers from n on skipped."""
     a, b = _sides(n)
     index = _network(round_keys, a, b, position)
-    # The walk without a loop: each number to spare is taken out of the cycle that it is in.
-    onward = _network(round_keys, a, b, jnp.arange(n, a * b, dtype=jnp.uint32))
-    for i in reversed(range(a * b - n)):
+    # The walk without a loop: where each of the few numbers to spare leads to, found by doubling
+    # the steps taken, as at most `spare` of them follow each other.
+    spare = a * b - n
+    onward = _network(round_keys, a, b, jnp.arange(n, n + spare, dtype=jnp.uint32))
+    for _ in range(max(spare - 1, 0).bit_length()):
+        onward = jnp.where(onward < n, onward, onward.at[onward - n].get(mode="clip"))
+    for i in range(spare):
         index = jnp.where(index == n + i, onward[i], index)
-        onward = jnp.where(onward == n + i, onward[i], onward)
     return index
 
 
