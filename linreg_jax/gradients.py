@@ -80,7 +80,8 @@ def vectorized(loss: Loss) -> ValueAndGradient:
         a = per_example(example_weights(loss, data), r)
         s = a * loss.psi(r)
         value = jnp.sum(a * loss.rho(r)) + loss.penalty(params)
-        weights = matmul(data.X.T, s) + loss.penalty_gradient(params)
+        # sᵀX and not Xᵀs: XLA on the CPU takes 4 to 8 times longer over the transposed X.
+        weights = matmul(s.T, data.X).T + loss.penalty_gradient(params)
         if params.bias is None:
             return value, Params(weights, None)
         bias = jnp.sum(s, axis=0) if data.bias_column is None else matmul(data.bias_column, s)
