@@ -1,0 +1,198 @@
+"""CSV files in pieces: plain ones by NumPy's parser, odd ones row by row."""
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"})
+"""What stands for a missing value, in small letters."""
+
+_PIECE = 1 << 22  # bytes; large enough that NumPy's parser dominates, small beside any result
+_ROWS = 4096  # in a batch that is read row by row
+
+
+class CsvFile:
+    """The columns of a CSV file.
+
+    Attributes:
+      names: of the columns; "" where line 1 leaves one without.
+      num_rows: at most so many rows.
+      place: what a row is called in messages.
+    """
+
+    place = "line"
+
+    def __init__(self, path: Path):
+        """Reads the header.
+
+        Raises:
+          OSError: the file cannot be read.
+          ValueError: it is not text, is empty, or has no line of names.
+        """
+        self.path = path
+        num_lines, self._plain = _survey(path)
+        with self._open() as text:
+            first = text.readline()
+            if not first.strip():
+                raise ValueError(
+                    f"{path} is empty: a CSV file starts with a line of column names"
+                    if num_lines <= 1
+                    else f"{path}, line 1 is blank: it must name the columns"
+                )
+            unquoted = re.sub(r'"[^"]*"?', "", first)
+            self._delimiter = max(",;\t", key=unquoted.count)  # a tie goes to the first, the comma
+            lines = itertools.chain([first], text)
+            header = next(csv.reader(lines, delimiter=self._delimiter))
+        self.names = tuple(cell.strip() for cell in header)
+        if any("\udc80" <= letter <= "\udcff" for name in self.names for letter in name):
+            raise ValueError(f"{path}, line 1 is not UTF-8 text: save the file as UTF-8")
+        if all(_is_number(name) for name in self.names):
+            raise ValueError(
+                f"{path} has no header: line 1 holds numbers, and it must name the columns"
+            )
+        self.num_rows = num_lines
+
+    def batches(self, chosen: Sequence[int]) -> Iterator[tuple[np.ndarray, Sequence[int]]]:
+        """The columns numbered `chosen`, some rows at a time.
+
+        Yields:
+          `(values, places)`: [m, c] float64 with NaN for what is missing, and the m line numbers.
+
+        Raises:
+          ValueError: a ragged row, or text where a number should be; with its line and column.
+        """
+        if not self._plain:
+            with self._open() as text:
+                rows = self._rows(text, 1)
+                next(rows)
+                yield from self._read_rows(rows, chosen)
+            return
+        with self.path.open("rb") as file:
+            file.readline()
+            line, rest = 2, b""
+            while piece := file.read(_PIECE):
+                whole, newline, rest = (rest + piece).rpartition(b"\n")
+                if newline:
+                    yield from self._read_piece(whole + newline, line, chosen)
+                    line += whole.count(b"\n") + 1
+            if rest:
+                yield from self._read_piece(rest + b"\n", line, chosen)
+
+    def _open(self):
+        return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+    def _read_piece(self, piece, line, chosen):
+        """Batches from whole lines, the first of them numbered `line`."""
+        if self._is_rectangular(piece):
+            try:
+                values = np.loadtxt(
+                    io.BytesIO(piece),
+                    delimiter=self._delimiter,
+                    comments=None,
+                    encoding="latin-1",  # every byte is a letter; what is not ASCII is no number
+                    usecols=chosen,
+                    ndmin=2,
+                )
+            except ValueError:
+                pass  # text or missing values: below, where the line is known
+            else:
+                if len(values) == piece.count(b"\n"):  # no blank lines
+                    yield values, range(line, line + len(values))
+                    return
+        text = io.StringIO(piece.decode(errors="surrogateescape"), newline="")
+        yield from self._read_rows(self._rows(text, line), chosen)
+
+    def _is_rectangular(self, piece):
+        """Whether each line has as many delimiters as the header."""
+        letters = np.frombuffer(piece, np.uint8)
+        ends = np.flatnonzero(letters == ord("\n"))
+        delimiters = np.flatnonzero(letters == ord(self._delimiter))
+        per_line = len(self.names) - 1
+        if delimiters.size != per_line * ends.size:
+            return False
+        if per_line == 0:
+            return True
+        by_line = delimiters.reshape(-1, per_line)
+        after_line_before = by_line[1:, 0] > ends[:-1]
+        return bool(after_line_before.all() and (by_line[:, -1] < ends).all())
+
+    def _rows(self, text, line) -> Iterator[tuple[int, list[str]]]:
+        """`(line, cells)` of each row that is not blank; the first line is numbered `line`."""
+        reader = csv.reader(text, delimiter=self._delimiter)
+        try:
+            for cells in reader:
+                place = line - 1 + reader.line_num
+                if not cells or (len(cells) == 1 and not cells[0].strip()):
+                    continue
+                if len(cells) != len(self.names):
+                    fields = "1 field" if len(cells) == 1 else f"{len(cells)} fields"
+                    raise ValueError(
+                        f"{self.path}, line {place} has {fields}, but line 1 names "
+                        f"{len(self.names)} columns: every line needs one for each"
+                    )
+                yield place, cells
+        except csv.Error as error:
+            place = line - 1 + reader.line_num
+            raise ValueError(f"{self.path}, line {place}: {error}; is a quote open?") from None
+
+    def _read_rows(self, rows: Iterable[tuple[int, list[str]]], chosen):
+        rows = iter(rows)
+        while batch := list(itertools.islice(rows, _ROWS)):
+            values = [
+                self._numbers(line, [cells[i] for i in chosen], chosen) for line, cells in batch
+            ]
+            yield np.array(values), [line for line, _ in batch]
+
+    def _numbers(self, line, cells, chosen):
+        if "_" not in "".join(cells):  # Python reads 1_000 as a number, and nobody else does
+            try:
+                return [float(cell) for cell in cells]
+            except ValueError:
+                pass
+        return [
+            self._number(line, cell, self.names[i]) for cell, i in zip(cells, chosen, strict=True)
+        ]
+
+    def _number(self, line, cell, name):
+        cell = cell.strip()
+        if cell.lower() in MISSING:
+            return float("nan")
+        if _is_number(cell):
+            return float(cell)
+        shown = cell if len(cell) <= 30 else cell[:27] + "..."
+        shown = repr(shown.encode(errors="surrogateescape").decode(errors="replace"))
+        mend = "correct it, or choose features without it"
+        if re.fullmatch(r"[-+]?\d+,\d+", cell):
+            mend = "write it with a decimal point"
+        raise ValueError(
+            f"{self.path}, line {line}, column {name!r}: {shown} is not a number; {mend}"
+        )
+
+
+def _is_number(cell):
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def _survey(path):
+    """`(lines, plain)`: how many lines at most, and whether line ends are all that ends a row."""
+    num_lines, plain, last = 1, True, b""
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            if b"\0" in piece:
+                what = "UTF-16 text" if piece[:2] in (b"\xff\xfe", b"\xfe\xff") else "not text"
+                raise ValueError(f"{path} is {what}: save it as CSV in UTF-8")
+            num_lines += piece.count(b"\n")
+            plain = plain and b'"' not in piece
+            last = piece
+    if num_lines == 1 and b"\r" in last:  # the line ends of another age
+        return path.stat().st_size, False
+    return num_lines, plain
