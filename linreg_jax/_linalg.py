@@ -15,6 +15,8 @@ from jax import Array, lax
 from linreg_jax._numerics import matmul
 from linreg_jax.dataset import multiplies_bias
 
+_BLOCK_ROWS = 4096
+
 
 def target_columns(y):
     """Targets [n] or [n, k] as [n, k]."""
@@ -140,14 +142,73 @@ def gram(data):
     )
 
 
+class Centring(NamedTuple):
+    """How rows are scaled by powers of 2, exactly, and then centred: (X / unit) - b mean.
+
+    Attributes:
+      unit: [d] largest size of each feature, as a power of 2.
+      unit_y: [k] that of each target.
+      mean: [d] weighted mean of X / unit along b; 0 without an intercept.
+      mean_y: [k] that of y / unit_y.
+    """
+
+    unit: Array
+    unit_y: Array
+    mean: Array
+    mean_y: Array
+
+    def scaled(self, data):
+        """`data` (targets [n, k]) in these units."""
+        return data._replace(X=data.X / self.unit[None, :], y=data.y / self.unit_y[None, :])
+
+    def centred(self, data):
+        """`data` (targets [n, k]) in these units, less b times the means."""
+        data = self.scaled(data)
+        b = multiplies_bias(data)[:, None]
+        return data._replace(X=data.X - b * self.mean[None, :], y=data.y - b * self.mean_y[None, :])
+
+    def undo(self, R):
+        """The triangular factor of the rows as they were, from that of the centred ones."""
+        mean, unit = (jnp.concatenate(parts) for parts in (self[2:], self[:2]))
+        columns = (R[:, 1:] + jnp.outer(R[:, 0], mean)) * unit[None, :]
+        return jnp.concatenate([R[:, :1], columns], axis=1)
+
+    def is_constant(self, F, length_of_b):
+        """[d] whether a centred feature, a column of F, varies by no more than its own rounding."""
+        size = jnp.abs(length_of_b * self.mean)
+        return jnp.linalg.norm(F, axis=0) <= 4 * jnp.finfo(F.dtype).eps * size
+
+
+def centring(data, *, intercept=True):
+    """The `Centring` of data whose targets are [n, k]."""
+    units = _power_of_two(data.X), _power_of_two(data.y)
+    rows = Centring(*units, *map(jnp.zeros_like, units))
+    if not intercept:
+        return rows
+
+    def along_b(block):
+        b, X, y = weighted_rows(rows.scaled(block))
+        return matmul(b, b), matmul(b, X), matmul(b, y)
+
+    bb, bX, by = (jnp.sum(part, axis=0) for part in map_blocks(along_b, data, _BLOCK_ROWS))
+    bb = jnp.where(bb > 0, bb, 1)
+    return rows._replace(mean=bX / bb, mean_y=by / bb)
+
+
+def _power_of_two(columns):
+    """[m] the largest power of 2 that is not larger than a column's largest entry; 1 for 0."""
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(columns), axis=0))
+    lowest = jnp.finfo(columns.dtype).minexp
+    return jnp.ldexp(jnp.ones((), columns.dtype), jnp.maximum(exponent - 1, lowest))
+
+
 class ScaledColumns(NamedTuple):
     """A matrix F [q, d] as U diag(singular_values) Vt diag(length), its columns scaled to length 1.
 
     Scaled so, the rank does not depend on the units of the features.
 
     Attributes:
-      length: [d] of the columns; 1 where the column counts as 0.
-      is_zero: [d] whether the column counts as 0.
+      length: [d] of the columns; 1 for a column of zeros.
       U: [q, p], p = min(q, d).
       singular_values: [p], largest first.
       Vt: [p, d].
@@ -155,21 +216,17 @@ class ScaledColumns(NamedTuple):
     """
 
     length: Array
-    is_zero: Array
     U: Array
     singular_values: Array
     Vt: Array
     rank: Array
 
 
-def scale_columns(F, zero_length):
-    """`ScaledColumns` of F [q, d]; a column no longer than `zero_length` [d] counts as 0."""
+def scale_columns(F):
+    """`ScaledColumns` of F [q, d]."""
     length = jnp.linalg.norm(F, axis=0)
-    is_zero = length <= zero_length
-    length = jnp.where(is_zero, 1, length)
-    U, s, Vt = jnp.linalg.svd(
-        jnp.where(is_zero[None, :], 0, F / length[None, :]), full_matrices=False
-    )
+    length = jnp.where(length > 0, length, 1)
+    U, s, Vt = jnp.linalg.svd(F / length[None, :], full_matrices=False)
     # Of a matrix with unit columns, this is what rounding leaves where a singular value is 0.
     smallest = 4 * F.shape[1] ** 0.5 * jnp.finfo(F.dtype).eps * s[0]
-    return ScaledColumns(length, is_zero, U, s, Vt, jnp.sum(s > smallest))
+    return ScaledColumns(length, U, s, Vt, jnp.sum(s > smallest))

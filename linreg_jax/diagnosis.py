@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from linreg_jax._linalg import map_blocks, scale_columns, triangular_factor
+from linreg_jax._linalg import (
+    centring,
+    map_blocks,
+    scale_columns,
+    target_columns,
+    triangular_factor,
+)
 from linreg_jax._numerics import matmul
 from linreg_jax._quadratic import quadratic, ridge_strength
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting
@@ -219,11 +225,14 @@ def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diag
 def _diagnose(loss, data, intercept):
     d = data.X.shape[1]
     p = d + int(intercept)
-    R = triangular_factor(data, intercept=intercept)
-    X, centred = R[:, p - d : p], R[p - d :, p - d : p]
+    targets = data._replace(y=target_columns(data.y))
+    rows = centring(targets, intercept=intercept)
+    R = triangular_factor(targets, intercept=intercept, prepare=rows.centred)
+    centred = R[p - d :, p - d : p]
+    constant = rows.is_constant(centred, R[0, 0]) if intercept else ~jnp.any(centred, axis=0)
+    columns = scale_columns(jnp.where(constant[None, :], 0, centred))
+    R = rows.undo(R) if intercept else R * jnp.concatenate([rows.unit, rows.unit_y])[None, :]
     root_mean = jnp.sqrt(_or_one(total_weight(data)))
-    eps = jnp.finfo(R.dtype).eps
-    columns = scale_columns(centred, 8 * eps * jnp.linalg.norm(X, axis=0) if intercept else 0)
     rank, strength = columns.rank, ridge_strength(loss)
     if intercept:
         rank = rank + (R[0, 0] != 0)
@@ -266,10 +275,10 @@ def _diagnose(loss, data, intercept):
         best_rate=best,
         contraction=jnp.where(L > 0, (L - mu) / _or_one(L + mu), 0),
         standardized_condition_number=(largest / smallest) ** 2,
-        feature_scale=jnp.linalg.norm(X, axis=0) / root_mean,
-        feature_deviation=jnp.linalg.norm(centred, axis=0) / root_mean,
-        constant=columns.is_zero,
-        collinear=(lost > _INVOLVED**2) & ~columns.is_zero,
+        feature_scale=jnp.linalg.norm(R[:, p - d : p], axis=0) / root_mean,
+        feature_deviation=jnp.linalg.norm(centred, axis=0) * rows.unit / root_mean,
+        constant=constant,
+        collinear=(lost > _INVOLVED**2) & ~constant,
         overflow_size=overflow_size,
     )
 
