@@ -1,40 +1,18 @@
 """What `fit` refuses, and what it makes of its arguments, before anything compiles."""
 
-import operator
-
 import jax
 import jax.numpy as jnp
 import optax
 
 from linreg_jax._loop import Settings
 from linreg_jax._updates import flat_state, has_lasso
-from linreg_jax._validation import is_not_negative, scalar_setting, shape_text
+from linreg_jax._validation import is_not_negative, positive_integer, scalar_setting, shape_text
 from linreg_jax.batching import batches_per_epoch
 from linreg_jax.dataset import check_dataset
 from linreg_jax.model import check_params
 from linreg_jax.records import TrainState
 
 _MAKE_KEY = "pass key=jax.random.key(0), or another seed"
-
-
-def positive_integer(name, value, at_most=None):
-    """A Python int, 1 or more.
-
-    Raises:
-      TypeError: not an integer known while tracing.
-      ValueError: less than 1, or more than `at_most`.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"{name} must be a Python integer, got {value!r}: it is part of the compiled program"
-        ) from None
-    if isinstance(value, bool) or number < 1:
-        raise ValueError(f"{name} must be an integer of 1 or more, got {value!r}")
-    if at_most is not None and number > at_most:
-        raise ValueError(f"{name} must be at most {at_most}, the rows of the data, got {number}")
-    return number
 
 
 def checked_start(start, data):
@@ -62,7 +40,7 @@ def checked_start(start, data):
 
 def check_mini_batches(data, batch_size, key, start):
     """Raises where mini-batches cannot be made of the data, or have no key."""
-    positive_integer("batch_size", batch_size, at_most=data.X.shape[0])
+    positive_integer("batch_size", batch_size, data.X.shape[0], ", the rows of the data")
     if data.count is not None:
         raise ValueError(
             "data has a count (it is compressed), so its rows are not examples to make "

@@ -1,6 +1,7 @@
 """What every door shares: errors that name the argument, the rule, what came and the mend."""
 
 import numbers
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -74,3 +75,34 @@ def scalar_setting(name, value, rule, accept):
 def is_not_negative(value) -> bool:
     """Whether a number is finite and at least 0."""
     return 0 <= value < float("inf")
+
+
+def is_positive(value) -> bool:
+    """Whether a number is finite and more than 0."""
+    return 0 < value < float("inf")
+
+
+def positive_integer(name, value, at_most=None, meaning=""):
+    """A Python int, 1 or more.
+
+    Args:
+      name: the argument as the user knows it.
+      value: what came.
+      at_most: the largest that is accepted, or None.
+      meaning: what `at_most` is, the end of the sentence.
+
+    Raises:
+      TypeError: not an integer known while tracing.
+      ValueError: less than 1, or more than `at_most`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a Python integer, got {value!r}: it is part of the compiled program"
+        ) from None
+    if isinstance(value, bool) or number < 1:
+        raise ValueError(f"{name} must be an integer of 1 or more, got {value!r}")
+    if at_most is not None and number > at_most:
+        raise ValueError(f"{name} must be at most {at_most}{meaning}, got {number}")
+    return number

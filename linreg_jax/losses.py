@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from linreg_jax._numerics import per_example
-from linreg_jax._validation import is_not_negative, scalar_setting
+from linreg_jax._validation import is_not_negative, is_positive, scalar_setting
 from linreg_jax.dataset import Dataset, is_compressed, total_weight
 from linreg_jax.model import Params, residuals
 from linreg_jax.penalties import Penalty
@@ -337,7 +337,7 @@ def huber(delta: float | Array = 1.0) -> Huber:
       >>> huber(1.0).rho(jnp.array([0.5, 3.0])).tolist()
       [0.125, 2.5]
     """
-    return Huber(delta=scalar_setting("delta", delta, "a finite number more than 0", _is_positive))
+    return Huber(delta=scalar_setting("delta", delta, "a finite number more than 0", is_positive))
 
 
 def quantile(level: float | Array = 0.5) -> Quantile:
@@ -387,7 +387,3 @@ def epsilon_insensitive(epsilon: float | Array = 0.1) -> EpsilonInsensitive:
     """
     rule = "a finite number, at least 0"
     return EpsilonInsensitive(epsilon=scalar_setting("epsilon", epsilon, rule, is_not_negative))
-
-
-def _is_positive(value):
-    return 0 < value < float("inf")

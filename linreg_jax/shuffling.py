@@ -18,13 +18,12 @@ for shuffling with them.
 
 import functools
 import math
-import operator
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._validation import require_shape
+from linreg_jax._validation import positive_integer, require_shape
 
 # Up to _FEW the permutation is exactly uniform, at n comparisons an index. A network joins two
 # positions a little too often or too seldom, by a share that every two rounds divide by the length
@@ -69,15 +68,7 @@ def shuffled_index(key: Array, n: int, position: Array | int, epoch: Array | int
       >>> bool(shuffled_index(jax.random.key(0), 5, 2, epoch=3) == order[2])
       True
     """
-    try:
-        n = operator.index(n)
-    except TypeError:
-        raise TypeError(
-            f"n must be a Python integer, got {n!r}: the number of examples is part of the "
-            "compiled program; pass X.shape[0]"
-        ) from None
-    if not 1 <= n < 2**31:
-        raise ValueError(f"n must be from 1 to 2**31 - 1, got {n}: positions are int32")
+    n = positive_integer("n", n, 2**31 - 1, ", as positions are int32")
     position = _integers("position", position)
     epoch = _integers("epoch", epoch)
     require_shape("epoch", epoch, (), "an order has one epoch, []; jax.vmap gives several")

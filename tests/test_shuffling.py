@@ -237,9 +237,9 @@ def test_the_statistics_catch_unequal_places():
 @pytest.mark.parametrize(
     ("n", "position", "epoch", "error", "message"),
     [
-        (0, 0, 0, ValueError, "n must be from 1 to 2\\*\\*31 - 1, got 0"),
+        (0, 0, 0, ValueError, "n must be an integer of 1 or more, got 0"),
         (-3, 0, 0, ValueError, "got -3"),
-        (2**31, 0, 0, ValueError, "got 2147483648"),
+        (2**31, 0, 0, ValueError, "n must be at most 2147483647, as positions are int32, got"),
         (5.0, 0, 0, TypeError, "n must be a Python integer, got 5.0"),
         (5, 1.5, 0, TypeError, "position must hold integers, got float32"),
         (5, 1, 0.5, TypeError, "epoch must hold integers, got float32"),
@@ -252,5 +252,5 @@ def test_bad_arguments(n, position, epoch, error, message):
 
 
 def test_n_is_known_while_tracing():
-    with pytest.raises(TypeError, match=r"pass X\.shape\[0\]"):
+    with pytest.raises(TypeError, match="part of the compiled program"):
         jax.jit(lambda n: shuffled_index(jax.random.key(0), n, 0))(5)
