@@ -1,0 +1,151 @@
+"""Learning rates of scikit-learn's SGDRegressor that optax lacks: `invscaling` and `adaptive`.
+
+`fit(..., learning_rate=invscaling(0.1))` takes the first as any optax schedule;
+`fit(..., learning_rate=0.1, optimizer=adaptive())` the second, which needs to see the loss.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax import Array
+
+from linreg_jax._validation import (
+    is_not_negative,
+    is_positive,
+    positive_integer,
+    scalar_setting,
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Invscaling:
+    """A rate that falls as a power of the steps; see `invscaling`."""
+
+    initial_rate: float | Array
+    power: float | Array
+
+    def __call__(self, step):
+        """[] the rate of a step, counted from 0."""
+        return self.initial_rate / (step + 1.0) ** self.power
+
+
+def invscaling(initial_rate: float | Array, *, power: float | Array = 0.25) -> Invscaling:
+    """The schedule of scikit-learn's `learning_rate="invscaling"`::
+
+        rate(step) = initial_rate / (step + 1)^power
+
+    scikit-learn counts examples where this counts steps. They are the same for batches of one, with
+    `initial_rate=eta0, power=power_t`. For batches of b the steps to the same example are b times
+    fewer, and initial_rate = eta0 / b^power_t gives its rate there.
+
+    Args:
+      initial_rate: the rate of the first step, at least 0. May be traced.
+      power: at least 0; 0 is a constant rate. May be traced.
+
+    Returns:
+      A schedule, step -> rate, to pass as a learning rate to `fit` or to optax. It is a pytree:
+      rates and powers are swept with `jax.vmap`, and others do not compile again.
+
+    Raises:
+      TypeError, ValueError: not a number, negative or not finite.
+
+    Example:
+      >>> schedule = invscaling(0.8, power=0.5)
+      >>> [schedule(step) for step in (0, 3, 15)]
+      [0.8, 0.4, 0.2]
+    """
+    rule = "a finite number, at least 0"
+    return Invscaling(
+        scalar_setting("initial_rate", initial_rate, rule, is_not_negative),
+        scalar_setting("power", power, rule, is_not_negative),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Adaptive:
+    """An optimizer whose steps shrink where the loss stands still; see `adaptive`."""
+
+    optimizer: Callable[[Any], optax.GradientTransformation]
+    factor: float
+    patience: int
+    tolerance: float
+    every: int
+
+    def __call__(self, learning_rate):
+        """Learning rate or schedule -> `optax.GradientTransformationExtraArgs`."""
+        return optax.chain(
+            self.optimizer(learning_rate),
+            optax.contrib.reduce_on_plateau(
+                factor=self.factor,
+                patience=self.patience,
+                rtol=0.0,
+                atol=self.tolerance,
+                accumulation_size=self.every,
+            ),
+        )
+
+
+def adaptive(
+    optimizer: Callable[[Any], optax.GradientTransformation] = optax.sgd,
+    *,
+    factor: float = 0.2,
+    patience: int = 5,
+    tolerance: float = 1e-3,
+    every: int = 1,
+) -> Adaptive:
+    """The rate of scikit-learn's `learning_rate="adaptive"`, for any optimizer.
+
+    The training loss is averaged over `every` steps. Each such mean either comes `tolerance` below
+    the best one so far, and is then the best, or it does not: after `patience` in a row that do
+    not, all further steps are multiplied by `factor`. (scikit-learn, with `every` the batches in an
+    epoch, also moves the best by less than the tolerance, so that a slow descent never counts.)
+
+    Args:
+      optimizer: a factory, learning rate -> `optax.GradientTransformation`.
+      factor: what the steps are multiplied by, between 0 and 1.
+      patience: means without improvement before that.
+      tolerance: an improvement, in the units of the loss; more than 0.
+      every: steps in a mean; the number of batches in an epoch, for mini-batches.
+
+    Returns:
+      A factory to pass to `fit` as `optimizer`. Two of equal settings are equal, so that `fit`
+      compiles once. Outside `fit`, its `update` needs the loss: `update(..., value=loss)`.
+
+    Raises:
+      TypeError, ValueError: a setting that is not as above.
+
+    Example:
+      >>> transformation = adaptive(factor=0.5, patience=2)(1.0)
+      >>> one, state = jnp.array(1.0), transformation.init(jnp.array(1.0))
+      >>> for _ in range(4):
+      ...     update, state = transformation.update(one, state, value=one)
+      ...     print(update)
+      -1.0
+      -1.0
+      -0.5
+      -0.5
+    """
+    if not callable(optimizer) or isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            "optimizer must be a factory, learning rate -> optax.GradientTransformation, got "
+            f"{optimizer!r}: pass optax.sgd, for instance"
+        )
+    return Adaptive(
+        optimizer=optimizer,
+        factor=_static("factor", factor, "a number between 0 and 1", lambda f: 0 < f < 1),
+        patience=positive_integer("patience", patience),
+        tolerance=_static("tolerance", tolerance, "a finite number above 0", is_positive),
+        every=positive_integer("every", every),
+    )
+
+
+def _static(name, value, rule, accept):
+    """A setting that is part of the compiled program, as a Python float."""
+    setting = scalar_setting(name, value, rule, accept)
+    if not isinstance(setting, float):
+        raise TypeError(f"{name} must be {rule}, known before anything compiles, got {value!r}")
+    return setting
