@@ -6,18 +6,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
-from linreg_jax._validation import (
-    is_not_negative,
-    is_positive,
-    positive_integer,
-    scalar_setting,
-)
+from linreg_jax._validation import is_not_negative, positive_integer, scalar_setting
 
 
 @jax.tree_util.register_dataclass
@@ -38,9 +34,9 @@ def invscaling(initial_rate: float | Array, *, power: float | Array = 0.25) -> I
 
         rate(step) = initial_rate / (step + 1)^power
 
-    scikit-learn counts examples where this counts steps. They are the same for batches of one, with
-    `initial_rate=eta0, power=power_t`. For batches of b the steps to the same example are b times
-    fewer, and initial_rate = eta0 / b^power_t gives its rate there.
+    scikit-learn counts examples where this counts steps. For batches of one they are the same, with
+    `initial_rate=eta0, power=power_t`. A batch of b takes the rate that scikit-learn has at its
+    last example where `initial_rate=eta0 / b**power_t`.
 
     Args:
       initial_rate: the rate of the first step, at least 0. May be traced.
@@ -65,6 +61,24 @@ def invscaling(initial_rate: float | Array, *, power: float | Array = 0.25) -> I
     )
 
 
+class PlateauState(NamedTuple):
+    """What `adaptive` remembers, each [].
+
+    Attributes:
+      scale: what the steps are multiplied by.
+      best: the smallest mean loss.
+      num_waited: int32 means without improvement, in a row.
+      total: the sum of the losses since the last mean.
+      num_steps: int32 how many losses that is.
+    """
+
+    scale: Array
+    best: Array
+    num_waited: Array
+    total: Array
+    num_steps: Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Adaptive:
     """An optimizer whose steps shrink where the loss stands still; see `adaptive`."""
@@ -77,16 +91,39 @@ class Adaptive:
 
     def __call__(self, learning_rate):
         """Learning rate or schedule -> `optax.GradientTransformationExtraArgs`."""
-        return optax.chain(
-            self.optimizer(learning_rate),
-            optax.contrib.reduce_on_plateau(
-                factor=self.factor,
-                patience=self.patience,
-                rtol=0.0,
-                atol=self.tolerance,
-                accumulation_size=self.every,
-            ),
+        shrinking = optax.GradientTransformationExtraArgs(self._init, self._update)
+        return optax.chain(self.optimizer(learning_rate), shrinking)
+
+    def _init(self, params):
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        return PlateauState(
+            scale=jnp.ones((), dtype),
+            best=jnp.full((), jnp.inf, dtype),
+            num_waited=jnp.zeros((), jnp.int32),
+            total=jnp.zeros((), dtype),
+            num_steps=jnp.zeros((), jnp.int32),
         )
+
+    def _update(self, updates, state, params=None, *, value, **others):
+        scaled = jax.tree.map(lambda update: state.scale * update, updates)
+        total, num_steps = state.total + value, state.num_steps + 1
+        mean = total / self.every
+        num_waited = jnp.where(mean > state.best - self.tolerance, state.num_waited + 1, 0)
+        shrinks = num_waited >= self.patience
+        measured = PlateauState(
+            scale=jnp.where(shrinks, self.factor * state.scale, state.scale),
+            best=jnp.minimum(mean, state.best),
+            num_waited=jnp.where(shrinks, 0, num_waited),
+            total=jnp.zeros_like(total),
+            num_steps=jnp.zeros_like(num_steps),
+        )
+        between = state._replace(total=total, num_steps=num_steps)
+        is_mean = num_steps == self.every
+
+        def choose(new, old, kept):
+            return jnp.where(is_mean, new, old).astype(kept.dtype)
+
+        return scaled, jax.tree.map(choose, measured, between, state)
 
 
 def adaptive(
@@ -99,16 +136,15 @@ def adaptive(
 ) -> Adaptive:
     """The rate of scikit-learn's `learning_rate="adaptive"`, for any optimizer.
 
-    The training loss is averaged over `every` steps. Each such mean either comes `tolerance` below
-    the best one so far, and is then the best, or it does not: after `patience` in a row that do
-    not, all further steps are multiplied by `factor`. (scikit-learn, with `every` the batches in an
-    epoch, also moves the best by less than the tolerance, so that a slow descent never counts.)
+    The training loss is averaged over `every` steps. After `patience` such means in a row that are
+    not at least `tolerance` below the best one before them, all further steps are multiplied by
+    `factor`. (scikit-learn stops as well when its rate is down to 1e-6.)
 
     Args:
       optimizer: a factory, learning rate -> `optax.GradientTransformation`.
       factor: what the steps are multiplied by, between 0 and 1.
       patience: means without improvement before that.
-      tolerance: an improvement, in the units of the loss; more than 0.
+      tolerance: what counts as an improvement, in the units of the loss; at least 0.
       every: steps in a mean; the number of batches in an epoch, for mini-batches.
 
     Returns:
@@ -121,9 +157,10 @@ def adaptive(
     Example:
       >>> transformation = adaptive(factor=0.5, patience=2)(1.0)
       >>> one, state = jnp.array(1.0), transformation.init(jnp.array(1.0))
-      >>> for _ in range(4):
+      >>> for _ in range(5):
       ...     update, state = transformation.update(one, state, value=one)
       ...     print(update)
+      -1.0
       -1.0
       -1.0
       -0.5
@@ -138,7 +175,7 @@ def adaptive(
         optimizer=optimizer,
         factor=_static("factor", factor, "a number between 0 and 1", lambda f: 0 < f < 1),
         patience=positive_integer("patience", patience),
-        tolerance=_static("tolerance", tolerance, "a finite number above 0", is_positive),
+        tolerance=_static("tolerance", tolerance, "a finite number, at least 0", is_not_negative),
         every=positive_integer("every", every),
     )
 
