@@ -66,7 +66,7 @@ def _gram_factor(X, y, bias_column, sample_weight):
         centred = (A - b[:, None] * mean[None, :]) / unit[None, :]
         return matmul(centred.T, centred), matmul(b, centred)
 
-    squares, offset = sum_over_blocks(products, (X, y, root, b), min(_BLOCK_ROWS, X.shape[0]))
+    squares, offset = sum_over_blocks(products, (X, y, root, b), block_rows=4096)
     offset = offset / jnp.where(total > 0, total, 1)  # what rounding left in the means
     squares = squares - total * offset[:, None] * offset[None, :]
     mean = mean + unit * offset
