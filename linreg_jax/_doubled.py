@@ -16,27 +16,34 @@ def _halves(x):
     return high, x - high
 
 
-def _add(a, b):
+def _two_sum(a, b):
+    """`(sum, error)`: the rounded sum and exactly what rounding took from it."""
+    total = a + b
+    moved = total - a
+    return total, (a - (total - moved)) + (b - moved)
+
+
+def doubled_add(a, b):
     """The sum of two pairs, as a pair."""
-    high = a[0] + b[0]
-    moved = high - a[0]
-    lost = (a[0] - (high - moved)) + (b[0] - moved)
+    high, lost = _two_sum(a[0], b[0])
     low = lost + a[1] + b[1]
     total = high + low
     return total, low - (total - high)
 
 
-def doubled_sum(values, axis, low=None):
-    """Σ values along an axis, as a pair; `low` are the low parts of `values`, None: all 0."""
-    low = jnp.zeros_like(values) if low is None else low
-    zero = jnp.zeros((), values.dtype)
-    return lax.reduce((values, low), (zero, zero), _add, (axis,))
-
-
-def doubled_products(a, b, low=None):
-    """[5, ...] numbers whose exact sum is a (b + low), to twice the digits; `low` None: 0."""
-    a, b = jnp.broadcast_arrays(a, b)
+def add_product(pair, a, b, low):
+    """`pair` + a (b + low), elementwise, to twice the digits; the arrays broadcast to the pair."""
+    total, lost = pair
     a_high, a_low = _halves(a)
     b_high, b_low = _halves(b)
-    last = jnp.zeros_like(a) if low is None else a * low
-    return jnp.stack([a_high * b_high, a_high * b_low, a_low * b_high, a_low * b_low, last])
+    lost = lost + a * low
+    for exact in (a_high * b_high, a_high * b_low, a_low * b_high, a_low * b_low):
+        total, error = _two_sum(total, exact)
+        lost = lost + error
+    return total, lost
+
+
+def doubled_sum(pair, axis):
+    """The sum of the pairs along an axis, as a pair."""
+    zero = jnp.zeros((), pair[0].dtype)
+    return lax.reduce(pair, (zero, zero), doubled_add, (axis,))

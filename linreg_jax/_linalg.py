@@ -32,11 +32,29 @@ def weighted_rows(data):
     return root * b, root[:, None] * X, root[:, None] * y
 
 
-def map_blocks(function, data, block_rows):
-    """`function` of one block of rows after the other.
+def _block(data, index, block_rows):
+    """The `index`-th block of rows, a `Dataset`.
 
     The last block reaches back into the one before, so that all have one shape; the rows that they
     share weigh 0 in it.
+    """
+    n = data.X.shape[0]
+    first = index * block_rows
+    start = jnp.minimum(first, n - block_rows)
+
+    def rows(column):
+        return lax.dynamic_slice_in_dim(column, start, block_rows) if column.ndim else column
+
+    block = jax.tree.map(rows, data)
+    if n % block_rows == 0:
+        return block
+    new = (start + jnp.arange(block_rows) >= first).astype(data.X.dtype)
+    weight = new if block.sample_weight is None else new * block.sample_weight
+    return block._replace(sample_weight=weight)
+
+
+def map_blocks(function, data, block_rows):
+    """`function` of one block of rows after the other.
 
     Args:
       function: `Dataset` of `block_rows` rows (of n, if there are fewer) -> a pytree of arrays.
@@ -49,22 +67,19 @@ def map_blocks(function, data, block_rows):
     n = data.X.shape[0]
     if n <= block_rows:
         return jax.tree.map(lambda array: array[None], function(data))
+    num_blocks = -(-n // block_rows)
+    return lax.map(lambda i: function(_block(data, i, block_rows)), jnp.arange(num_blocks))
 
-    def one_block(index):
-        first = index * block_rows
-        start = jnp.minimum(first, n - block_rows)
 
-        def rows(column):
-            return lax.dynamic_slice_in_dim(column, start, block_rows) if column.ndim else column
-
-        block = jax.tree.map(rows, data)
-        if n % block_rows:
-            new = (start + jnp.arange(block_rows) >= first).astype(data.X.dtype)
-            weight = new if block.sample_weight is None else new * block.sample_weight
-            block = block._replace(sample_weight=weight)
-        return function(block)
-
-    return lax.map(one_block, jnp.arange(-(-n // block_rows)))
+def fold_blocks(function, start, data, block_rows):
+    """`function(total, block) -> total` from `start` over the blocks, as `map_blocks` has them."""
+    n = data.X.shape[0]
+    if n <= block_rows:
+        return function(start, data)
+    num_blocks = -(-n // block_rows)
+    return lax.fori_loop(
+        0, num_blocks, lambda i, total: function(total, _block(data, i, block_rows)), start
+    )
 
 
 def triangular_factor(data, *, intercept=True, prepare=None, block_rows=None):

@@ -1,0 +1,192 @@
+"""Weighted least squares: factored once, then corrected with gradients in twice the digits.
+
+The parameters of all k targets are one matrix theta [d + 1, k], the bias last, in the units of
+`Centring`. Without an intercept the bias is there and stays 0.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from linreg_jax._doubled import add_product, doubled_add, doubled_sum
+from linreg_jax._linalg import Centring, centring, fold_blocks, scale_columns, triangular_factor
+from linreg_jax._numerics import matmul
+from linreg_jax.dataset import multiplies_bias
+
+_MOST_CORRECTIONS = 10
+
+
+class Factors(NamedTuple):
+    """The normal equations as R theta = h, with a singular value decomposition inside R.
+
+    With b the bias of the centred rows::
+
+        R00 b + R0 weights = h[0]                 [k]
+        diag(s) Vt diag(length) weights = h[1:]   [p, k]
+
+    Attributes:
+      rows: how the rows were scaled and centred.
+      R00: [] length of the bias's column, 1 if that is 0.
+      R0: [d].
+      root: [d] ridge adds Σ (root weights)² to the squares.
+      length: [d].
+      s: [p] singular values, largest first.
+      Vt: [p, d].
+      rank: [] how many of them count as more than 0.
+    """
+
+    rows: Centring
+    R00: Array
+    R0: Array
+    root: Array
+    length: Array
+    s: Array
+    Vt: Array
+    rank: Array
+
+    def divided(self, h):
+        """h [p, k] over the singular values, 0 where they count as 0."""
+        positive = (jnp.arange(self.s.shape[0]) < self.rank)[:, None]
+        return jnp.where(positive, h / jnp.where(positive, self.s[:, None], 1), 0)
+
+    def condition_number(self):
+        """[] largest over smallest singular value that is not 0; 1 if all are."""
+        positive = jnp.arange(self.s.shape[0]) < self.rank
+        smallest = jnp.min(jnp.where(positive, self.s, jnp.inf))
+        return jnp.where(self.rank > 0, self.s[0] / smallest, 1)
+
+    def forward(self, gradient):
+        """R⁻ᵀ gradient: [d + 1, k] -> h [1 + p, k]."""
+        h0 = gradient[-1] / self.R00
+        g = gradient[:-1] - jnp.outer(self.rows.mean, gradient[-1]) - jnp.outer(self.R0, h0)
+        return jnp.concatenate([h0[None], self.divided(matmul(self.Vt, g / self.length[:, None]))])
+
+    def back(self, h):
+        """R⁻¹ h: [1 + p, k] -> theta [d + 1, k], the shortest weights where there are several."""
+        weights = self._shortest(self.divided(h[1:]))
+        bias = (h[0] - matmul(self.R0, weights)) / self.R00 - matmul(self.rows.mean, weights)
+        return jnp.concatenate([weights, bias[None]])
+
+    def _shortest(self, values):
+        """[d, k] weights with Vt diag(length) weights = `values` [p, k] (0 beyond the rank).
+
+        Shortest as X has its units: what is made short is weights / unit.
+        """
+        p, d = self.Vt.shape
+        any_will_do = matmul(self.Vt.T, values) / self.length[:, None]
+        # With M = diag(length unit) Vt[:rank]ᵀ = Q T, the shortest weights / unit are Q T⁻ᵀ values.
+        scale = self.length * self.rows.unit
+        largest = jnp.max(scale)
+        Q, T = jnp.linalg.qr((scale / largest)[:, None] * self.Vt.T)
+        counts = jnp.arange(p) < self.rank
+        T = jnp.where(counts[None, :], T, jnp.eye(p, dtype=T.dtype))
+        inside = jax.scipy.linalg.solve_triangular(T, values, trans="T")
+        shortest = matmul(Q, jnp.where(counts[:, None], inside, 0)) / largest
+        return jnp.where(self.rank == d, any_will_do, shortest * self.rows.unit[:, None])
+
+
+def factors(data, strength, *, intercept):
+    """`(Factors, h)`, h [1 + p, k] being R theta at the minimum.
+
+    Args:
+      data: a `Dataset` with y [n, k].
+      strength: [] of the ridge, in units of Σ sample_weight r² + strength Σ weights²; None: 0.
+      intercept: whether there is a bias.
+    """
+    d = data.X.shape[1]
+    rows = centring(data, intercept=intercept)
+    R = triangular_factor(data, intercept=intercept, prepare=rows.centred)
+    if not intercept:
+        R = jnp.pad(R, ((1, 0), (1, 0)))  # as with a bias that multiplies 0
+    if R.shape[0] == 1:  # one example, which the bias alone fits
+        R = jnp.pad(R, ((0, 1), (0, 0)))
+    F, z = R[1:, 1 : d + 1], R[1:, d + 1 :]
+    F = jnp.where(rows.is_constant(F, R[0, 0])[None, :], 0, F)
+    root = jnp.zeros_like(rows.unit)
+    if strength is not None:  # its squares are d more rows
+        root = jnp.sqrt(strength) / rows.unit
+        more = jnp.concatenate([jnp.diag(root), jnp.zeros((d, z.shape[1]), z.dtype)], axis=1)
+        stacked = jnp.concatenate([jnp.concatenate([F, z], axis=1), more])
+        triangle = jnp.linalg.qr(stacked, mode="r")
+        F, z = triangle[:d, :d], triangle[:d, d:]
+    length, U, s, Vt, rank = scale_columns(F)
+    R00 = jnp.where(R[0, 0] != 0, R[0, 0], 1)
+    h = jnp.concatenate([R[:1, d + 1 :], matmul(U.T, z)])
+    return Factors(rows, R00, R[0, 1 : d + 1], root, length, s, Vt, rank), h
+
+
+def corrected(factors, h, data, *, intercept):
+    """theta [d + 1, k] at the minimum, from h: R⁻¹ h, then (RᵀR)⁻¹ gradient added to it.
+
+    R is right to rounding, so each correction is smaller than the last one by about the condition
+    number times eps, and never squares it, provided that the gradient is right at parameters that
+    are; hence theta is a pair with twice the digits until the end.
+
+    Source: Björck 1967, BIT 7, for refinement with residuals of more digits.
+    """
+    eps = jnp.finfo(h.dtype).eps
+    condition_number = factors.condition_number()
+
+    def correct(state):
+        theta, last, count, _ = state
+        gradient = _gradient(data, factors, theta, intercept)
+        h = factors.forward(gradient)
+        size = jnp.linalg.norm(h, axis=0)
+        better = size < last / 2
+        theta = doubled_add(theta, (jnp.where(better[None], factors.back(h), 0), 0 * theta[1]))
+        # The next would be smaller than this one by as much as this one than the last. To eps², not
+        # eps: a weight that moves the predictions by little deserves all its digits too.
+        left = size * (size / jnp.where(last > 0, last, 1)) * condition_number
+        more = jnp.any(better & (left > eps * eps * first))
+        return theta, jnp.where(better, size, last), count + 1, more
+
+    first = jnp.linalg.norm(h, axis=0)
+    theta = factors.back(h)
+    theta = theta.at[-1].add(factors.rows.mean_y)
+    state = ((theta, jnp.zeros_like(theta)), first, 0, jnp.array(True))
+    theta, *_ = lax.while_loop(
+        lambda state: state[-1] & (state[-2] < _MOST_CORRECTIONS), correct, state
+    )
+    return theta[0]
+
+
+def _gradient(data, factors, theta, intercept):
+    """[X b]ᵀ S (y - [X b] theta) less the ridge's pull: [d + 1, k], rounded once.
+
+    The residuals and the sums have twice the digits, so that nothing is lost where large products
+    cancel, as all of them do at the minimum.
+
+    Args:
+      data: a `Dataset` with y [n, k].
+      factors: `Factors` of its rows.
+      theta: a pair of [d + 1, k].
+      intercept: whether the bias has a gradient.
+    """
+
+    rows, (high, low) = factors.rows, theta
+    n, d, k = *data.X.shape, data.y.shape[1]
+    block_rows = min(n, max(64, min(1024, 2**16 // ((d + 1) * k))))
+
+    def add_block(total, block):
+        block = rows.scaled(block)
+        A = jnp.concatenate([block.X, multiplies_bias(block)[:, None]], axis=1)  # [B, d + 1]
+
+        def subtract(j, r):
+            column = lax.dynamic_slice_in_dim(A, j, 1, axis=1)
+            return add_product(r, column, -high[j][None, :], -low[j][None, :])
+
+        zero = jnp.zeros_like(block.y)
+        r = lax.fori_loop(0, d + 1, subtract, (block.y, zero))
+        if block.sample_weight is not None:
+            r = add_product((zero, zero), block.sample_weight[:, None], *r)
+        r, r_low = doubled_add(r, (zero, zero))
+        return add_product(total, A[:, :, None], r[:, None, :], r_low[:, None, :])
+
+    zeros = jnp.zeros((block_rows, d + 1, k), data.X.dtype)
+    total = fold_blocks(add_block, (zeros, zeros), data, block_rows)
+    gradient, _ = doubled_sum(total, axis=0)
+    pull = (factors.root * factors.root)[:, None] * high[:-1]
+    on_bias = gradient[-1:] if intercept else jnp.zeros_like(gradient[-1:])
+    return jnp.concatenate([gradient[:-1] - pull, on_bias])
