@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._numerics import matmul
+from linreg_jax._numerics import predictions
 from linreg_jax._validation import require_floating, shape_text
 from linreg_jax.dataset import Dataset, check_dataset
 
@@ -97,7 +97,7 @@ def init_params(
 
 def _linear(params, X, bias_column):
     """X weights + bias_column bias: [n], or [n, k]."""
-    products = matmul(X, params.weights)
+    products = predictions(X, params.weights)
     if params.bias is None:
         return products
     if bias_column is None:

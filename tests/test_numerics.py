@@ -1,0 +1,54 @@
+"""Products in blocks of rows: what a plain product gives, and its derivative."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from linreg_jax._numerics import predictions, rows_in_block, weighted_row_sum
+from tests.support import relative_error
+
+# (n, d): in blocks; too small; no divisor that serves; one feature; rows wider than a block.
+SHAPES = [(12_000, 40), (100, 3), (12_007, 40), (600_000, 1), (96, 5000)]
+
+
+def problem(n, d, k, seed=0):
+    rng = np.random.default_rng(seed)
+    targets = () if k is None else (k,)
+    return rng.normal(size=(n, d)), rng.normal(size=(d, *targets)), rng.normal(size=(n, *targets))
+
+
+@pytest.mark.parametrize("k", [None, 2])
+@pytest.mark.parametrize(("n", "d"), SHAPES)
+def test_products_and_their_derivative_are_those_of_numpy(n, d, k):
+    X, weights, s = problem(n, d, k)
+    small = [jnp.asarray(array, "float32") for array in (X, weights, s)]
+    products, pull_back = jax.vjp(predictions, *small[:2])
+    # float32 rounds n products, each by 6e-8 of its size, with signs that cancel like √n.
+    bound = 6e-8 * 8 * max(d, 32) ** 0.5
+    assert relative_error(products, X @ weights) < bound
+    assert relative_error(pull_back(small[2])[1], X.T @ s) < 6e-8 * 8 * n**0.5
+    assert relative_error(weighted_row_sum(small[2], small[0]), X.T @ s) < 6e-8 * 8 * n**0.5
+
+
+def test_large_data_is_cut_and_small_data_is_not():
+    assert rows_in_block(1_000_000, 32) == 4000
+    assert rows_in_block(131_072, 512) == 256
+    assert rows_in_block(256, 100) == 256
+    assert rows_in_block(1_000_003, 32) == 1_000_003
+
+
+@pytest.mark.parametrize("rows", [rows_in_block(n, d) for n, d in SHAPES])
+def test_blocks_are_not_thin(rows):
+    assert rows >= 32
+
+
+def test_mapped_over_weights():
+    X, _, s = (jnp.asarray(array, "float32") for array in problem(12_000, 40, None))
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=(7, 40)), "float32")
+    mapped = jax.vmap(predictions, (None, 0))(X, weights)
+    # As above, over 40 products.
+    assert (
+        relative_error(mapped, np.asarray(weights, "float64") @ np.asarray(X, "float64").T) < 3e-6
+    )
+    assert jax.vmap(weighted_row_sum, (0, None))(s[None, :], X).shape == (1, 40)
