@@ -36,7 +36,6 @@ _MAGIC = b"linreg_jax file\n"
 _START = len(_MAGIC) + hashlib.sha256().digest_size
 _LENGTH_BYTES = 8
 
-_VERSIONS = ("linreg-jax", "jax", "numpy")
 _RECORDS = {
     record.__name__: record
     for record in (Dataset, Fit, Params, Solution, Standardization, TrainState)
@@ -84,7 +83,7 @@ def save(result: Record, path: str | os.PathLike) -> None:
     described = _describe(result, type(result).__name__, arrays)
     header = {
         "format": _FORMAT,
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        "versions": {package: _version(package) for package in ("linreg-jax", "jax", "numpy")},
         "arrays": [[array.dtype.name, array.shape] for array in arrays],
         "record": described,
     }
@@ -117,7 +116,7 @@ def load(path: str | os.PathLike) -> Any:
         header = json.loads(text)
         known = header["format"] == _FORMAT
         writer = f"linreg-jax {header['versions']['linreg-jax']}"
-        record = _rebuild(header["record"], _read_arrays(header["arrays"], data)) if known else None
+        record = _read_record(header, data) if known else None
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is whole, but this version knows no such record ({error!r}): install the "
@@ -131,7 +130,14 @@ def load(path: str | os.PathLike) -> Any:
     return jax.tree_util.tree_map_with_path(functools.partial(_as_jax, path, record), record)
 
 
-def _describe(value: Any, name, arrays):
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from its sources: no reason not to save
+        return "not installed"
+
+
+def _describe(value, name, arrays):
     """What the header says of a value; its arrays are appended to `arrays`."""
     if value is None:
         return None
@@ -157,19 +163,28 @@ def _describe(value: Any, name, arrays):
             f"{name} is spread over several processes: gather it first, with "
             "jax.experimental.multihost_utils.process_allgather(result, tiled=True)"
         )
+    array: Any = value
     impl = None
-    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        value, impl = jax.random.key_data(value), jax.random.key_impl(value)
-    array = np.asarray(value)
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array, impl = jax.random.key_data(array), jax.random.key_impl(array)
+    array = np.asarray(array)
     if not _is_numeric(array.dtype):
         raise TypeError(f"{name} holds {array.dtype}: a file holds arrays of numbers")
-    arrays.append(array.astype(array.dtype.newbyteorder("=")))
+    arrays.append(array.astype(array.dtype.newbyteorder("="), copy=False))
     index = len(arrays) - 1
     return {"array": index} if impl is None else {"key": [impl, index]}
 
 
 def _is_numeric(dtype):
     return dtype == np.dtype(bool) or jnp.issubdtype(dtype, jnp.number)
+
+
+def _read_record(header, data):
+    """The record of a header and its arrays' bytes, with NumPy arrays."""
+    record = _rebuild(header["record"], _read_arrays(header["arrays"], data))
+    if type(record) not in _RECORDS.values():
+        raise TypeError(f"a {type(record).__name__} is no record")
+    return record
 
 
 def _read_arrays(described, data):

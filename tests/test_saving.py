@@ -204,9 +204,11 @@ def test_foreign_files(tmp_path, contents):
         file_of(header_of(None, [["float32", [-1]]]), bytes(8)),
         file_of(header_of(None, [["float32", [2]]]), bytes(4)),
         file_of(header_of(None, [["float32", [10**30]]]), bytes(4)),
-        file_of(header_of(None, []), bytes(4)),
+        file_of(header_of({"Params": {"weights": None, "bias": None}}), bytes(4)),
+        file_of(header_of({"value": 5})),
+        file_of(header_of(None)),
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_whole_files_with_what_save_never_writes(tmp_path, contents):
     """Their checksums are right: only the reader stands between them and the program."""
