@@ -72,8 +72,8 @@ def shuffled_index(key: Array, n: int, position: Array | int, epoch: Array | int
     position = _integers("position", position)
     epoch = _integers("epoch", epoch)
     require_shape("epoch", epoch, (), "an order has one epoch, []; jax.vmap gives several")
-    words = n if n <= _FEW else _rounds(n)
-    words = _hash(jax.random.bits(key, (words,), jnp.uint32), _hash(epoch, jnp.uint32(0)))
+    words = jax.random.bits(key, (_num_words(n),), jnp.uint32)
+    words = _hash(words, _hash(epoch, jnp.uint32(0)))
     index = _rank(words, position) if n <= _FEW else _walk(words, n, position)
     return index.astype(jnp.int32)
 
@@ -83,6 +83,13 @@ def _integers(name, value):
     if not jnp.issubdtype(value.dtype, jnp.integer):
         raise TypeError(f"{name} must hold integers, got {value.dtype}: use astype(int)")
     return value.astype(jnp.uint32)
+
+
+def _num_words(n):
+    """How many random words an order is drawn from: one an example, or one a round."""
+    if n <= _FEW:
+        return n
+    return _ROUNDS_FOR_SOME if n <= _SOME else _ROUNDS_FOR_MANY
 
 
 def _rank(words, position):
@@ -115,10 +122,6 @@ def _sides(n):
     root = math.isqrt(n - 1) + 1
     _, a = min((-n % a, -a) for a in range(math.isqrt(n // 2) + 1, root + 1))
     return -a, -(n // a)
-
-
-def _rounds(n):
-    return _ROUNDS_FOR_SOME if n <= _SOME else _ROUNDS_FOR_MANY
 
 
 def _network(round_keys, a, b, number):
