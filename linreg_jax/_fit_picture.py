@@ -1,0 +1,71 @@
+"""A model beside its data, drawn once and moved to other parameters."""
+
+import numpy as np
+from matplotlib.collections import LineCollection
+
+from linreg_jax._drawing import BLUE, VERMILLION, legend_above, some_rows, tidy
+from linreg_jax.dataset import check_dataset
+from linreg_jax.model import check_params, predict
+
+_MOST_RESIDUALS = 500  # more lines than these hide the points
+_MARGIN = 0.06
+
+
+class FitPicture:
+    """The line through the data of one feature; predicted against observed with several.
+
+    Attributes:
+      ax: where it is drawn.
+    """
+
+    def __init__(self, ax, data, names, target_name):
+        check_dataset(data)
+        if data.y.ndim != 1:
+            raise ValueError(
+                f"y has shape {list(data.y.shape)}: one target is drawn, y [n]; take one column"
+            )
+        self.ax, self._data = ax, data
+        rows, shown = some_rows(data.X.shape[0])
+        self._X, self._y = np.asarray(data.X)[rows], np.asarray(data.y, float)[rows]
+        self._is_line = data.X.shape[1] == 1
+        across = self._X[:, 0].astype(float) if self._is_line else self._y
+        low, high = across.min(), across.max()
+        margin = _MARGIN * (high - low if high > low else 1.0)
+        self._ends = np.array([low - margin, high + margin])
+        few = len(rows) <= _MOST_RESIDUALS
+        (self._points,) = ax.plot(
+            across, self._y, "o", color=BLUE, markersize=4 if few else 2, label=shown, zorder=3
+        )
+        label = "prediction" if self._is_line else "predicted = observed"
+        (self._line,) = ax.plot(
+            self._ends, self._ends, "-" if self._is_line else "--", color=VERMILLION, label=label
+        )
+        self._residuals = LineCollection([], colors="0.5", linewidths=0.8, label="residuals")
+        if few:
+            ax.add_collection(self._residuals)
+        self._across = across
+        ax.set_xlim(*self._ends)
+        if self._is_line:
+            tidy(ax, names[0], target_name)
+        else:
+            tidy(ax, f"observed {target_name}", f"predicted {target_name}")
+        legend_above(ax)
+
+    def show(self, params, *, rescale=True):
+        """Moves the picture to other parameters; `rescale` chooses the vertical range anew."""
+        check_params(params, self._data.X, self._data.y)
+        predicted = np.asarray(predict(params, self._X), float)
+        if self._is_line:
+            line = predict(params, self._ends[:, None].astype(self._X.dtype))
+            self._line.set_ydata(np.asarray(line, float))
+            ends, heights = self._y, predicted
+        else:
+            self._points.set_ydata(predicted)
+            ends, heights = predicted, self._y
+        segments = np.stack([[self._across, ends], [self._across, heights]]).transpose(2, 0, 1)
+        self._residuals.set_segments(list(segments))
+        if rescale:
+            drawn = np.concatenate([self._y, predicted])
+            low, high = drawn.min(), drawn.max()
+            margin = _MARGIN * (high - low if high > low else 1.0)
+            self.ax.set_ylim(low - margin, high + margin)
