@@ -17,7 +17,6 @@ import importlib.metadata
 import json
 import math
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from linreg_jax._files import write_whole
 from linreg_jax._validation import is_traced
 from linreg_jax.dataset import Dataset, Standardization
 from linreg_jax.exact import Solution
 from linreg_jax.model import Params
 from linreg_jax.records import Fit, TrainState
+from linreg_jax.tables import ColumnModel
 
 _FORMAT = 1  # of the header; what stands before it stays as it is
 _MAGIC = b"linreg_jax file\n"
@@ -38,10 +39,10 @@ _LENGTH_BYTES = 8
 
 _RECORDS = {
     record.__name__: record
-    for record in (Dataset, Fit, Params, Solution, Standardization, TrainState)
+    for record in (Dataset, Fit, Params, Solution, Standardization, TrainState, ColumnModel)
 }
 
-Record = Dataset | Fit | Params | Solution | Standardization | TrainState
+Record = Dataset | Fit | Params | Solution | Standardization | TrainState | ColumnModel
 
 
 def save(result: Record, path: str | os.PathLike) -> None:
@@ -52,8 +53,8 @@ def save(result: Record, path: str | os.PathLike) -> None:
     `.NAME.*.tmp` beside it, which can be deleted.)
 
     Args:
-      result: a `Fit`, `TrainState`, `Params`, `Dataset`, `Standardization` or `Solution`, of arrays
-        of any dtype.
+      result: a `Fit`, `TrainState`, `Params`, `Dataset`, `Standardization`, `Solution` or
+        `ColumnModel`, of arrays of any dtype.
       path: the file, in a folder that exists; one of that name is replaced.
 
     Raises:
@@ -87,7 +88,7 @@ def save(result: Record, path: str | os.PathLike) -> None:
         "arrays": [[array.dtype.name, array.shape] for array in arrays],
         "record": described,
     }
-    _write_whole(place, _parts(header, arrays))
+    write_whole(place, _parts(header, arrays))
 
 
 def load(path: str | os.PathLike) -> Any:
@@ -257,23 +258,3 @@ def _read_whole(place):
         )
     header_end = _LENGTH_BYTES + int.from_bytes(body[:_LENGTH_BYTES], "little")
     return bytes(body[_LENGTH_BYTES:header_end]), body[header_end:]
-
-
-def _write_whole(place, parts):
-    """Replaces a file in one step, when the new one is complete and on the disk."""
-    temporary = place.with_name(f".{place.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(place)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):  # the name is on the disk when the folder is; not on Windows
-        folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from linreg_jax._csv import CsvFile
+from linreg_jax.model import Params
 
 
 class Table(NamedTuple):
@@ -36,6 +37,22 @@ class Table(NamedTuple):
     y: np.ndarray | None
     features: tuple[str, ...]
     kept: np.ndarray
+
+
+class ColumnModel(NamedTuple):
+    """A fitted model and the columns it reads: what `linreg-jax fit --save` writes.
+
+    Attributes:
+      params: `Params` in the units of the file, float64.
+      features: the names of the columns that the weights belong to.
+      target: the name of what is predicted.
+      loss: what was minimised, as text.
+    """
+
+    params: Params
+    features: tuple[str, ...]
+    target: str
+    loss: str
 
 
 class _Source(Protocol):
