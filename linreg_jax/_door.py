@@ -136,7 +136,12 @@ def _shapes(arrays):
     return "[" + ", ".join(f"{dtype}{shape_text(shape)}" for shape, dtype in arrays) + "]"
 
 
-def settings_for(data, *, num_steps, num_epochs, batch_size, record_params, **others) -> Settings:
+_NUM_TURNS = 64  # looks at a run that may end early: what it may do too much is one in so many
+
+
+def settings_for(
+    data, *, num_steps, num_epochs, batch_size, record_params, may_end_early, **others
+) -> Settings:
     """The `Settings` of a run.
 
     Raises:
@@ -154,7 +159,11 @@ def settings_for(data, *, num_steps, num_epochs, batch_size, record_params, **ot
     for name in ("record_every", "unroll"):
         others[name] = positive_integer(name, others[name])
     return Settings(
-        num_steps=steps, batch_size=batch_size, record_params=bool(record_params), **others
+        num_steps=steps,
+        batch_size=batch_size,
+        record_params=bool(record_params),
+        num_turns=min(_NUM_TURNS, steps) if may_end_early else None,
+        **others,
     )
 
 

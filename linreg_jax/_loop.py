@@ -1,7 +1,9 @@
 """The compiled program behind `fit`: steps in periods, periods in a scan or until the run ends.
 
-A period is `record_every` steps, or an epoch where mini-batches meet validation data: what is
-measured once a period (the validation loss) stands outside the loop over its steps.
+What is done once in several steps (thinning the records, measuring the validation loss, looking
+whether the run has ended) is done at the end of a period, outside the loop over its steps. The
+body of that loop is the same whatever the number of steps, so that a run in two parts gives the
+numbers of the run in one.
 """
 
 import functools
@@ -13,12 +15,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from linreg_jax._updates import current_rate, make_updater
-from linreg_jax.batching import batches_per_epoch, mini_batch
+from linreg_jax.batching import batches_per_epoch, mini_batches
 from linreg_jax.dataset import Dataset
 from linreg_jax.model import Params
 from linreg_jax.records import Fit, Status, TrainState
 
-_NUM_TURNS = 32  # how often a run that may end early is looked at
+_GATHERED = 2**19  # numbers of X gathered at once: 2 MB of float32, shared out among the cores
 
 
 class Problem(NamedTuple):
@@ -54,6 +56,7 @@ class Settings(NamedTuple):
       record_every: steps from one record to the next.
       record_params: whether the parameters are recorded too.
       unroll: of the scan over a period's steps.
+      num_turns: how often to look whether the run has ended; None: never, one scan to the end.
     """
 
     num_steps: int
@@ -63,6 +66,7 @@ class Settings(NamedTuple):
     record_every: int
     record_params: bool
     unroll: int
+    num_turns: int | None
 
 
 class Histories(NamedTuple):
@@ -93,78 +97,58 @@ class Journey(NamedTuple):
 @functools.partial(jax.jit, static_argnames="settings")
 def train(problem: Problem, start: Params | TrainState, key, *, settings: Settings) -> Fit:
     """A whole run in one program."""
-    state = begin(problem, start, key, settings=settings)
+    state = begin(problem, start, key, settings)
     first_step = state.step
-    if problem.tolerance is None:
+    if settings.num_turns is None:
         state, histories = _scan_periods(problem, state, settings)
     else:
-        _, num_periods = _periods(problem, settings)
-        periods_per_turn = -(-num_periods // _NUM_TURNS)
-        journey = set_out(problem, state, settings, periods_per_turn)
-        last_turn = -(-num_periods // periods_per_turn)
-        journey = advance(problem, journey, last_turn, settings, periods_per_turn)
+        journey = advance(problem, set_out(problem, state, settings), None, settings)
         state, histories = journey.state, journey.histories
-    return finish(problem, first_step, state, histories, settings=settings)
+    return finish(problem, first_step, state, histories, settings)
 
 
-def begin(problem, start, key, *, settings) -> TrainState:
+def begin(problem, start, key, settings) -> TrainState:
     """The state that a run starts from: a fresh one, or the one to go on from made ready."""
+    none_yet = jnp.zeros((), jnp.int32)
     if isinstance(start, TrainState):
         state = start if key is None else start._replace(key=key)
     else:
-        updater = _updater(problem, settings)
-        zero = jnp.zeros((), jnp.int32)
-        state = TrainState(start, updater.init(start), key, zero, zero)
+        optimizer_state = _updater(problem, settings).init(start)
+        state = TrainState(start, optimizer_state, key, step=none_yet, status=none_yet)
     if problem.average_from is None:
         state = state._replace(average=None, num_averaged=None)
     elif state.average is None:
-        state = state._replace(average=state.params, num_averaged=jnp.zeros((), jnp.int32))
+        state = state._replace(average=state.params, num_averaged=none_yet)
     if problem.patience is None:
         state = state._replace(best=None, best_loss=None, num_waited=None)
     elif state.best is None:
-        loss = problem.loss(state.params, problem.validation)
-        state = state._replace(
-            best=state.params, best_loss=loss, num_waited=jnp.zeros((), jnp.int32)
-        )
+        best_loss = problem.loss(state.params, problem.validation)
+        state = state._replace(best=state.params, best_loss=best_loss, num_waited=none_yet)
     return state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
 
 
-def _scan_periods(problem, state, settings):
-    """All the steps in one scan, which reverse-mode differentiation can follow."""
-    length, _ = _periods(problem, settings)
-    whole, rest = divmod(settings.num_steps, length)
-    period = _make_period(problem, settings)
-    state, histories = lax.scan(lambda state, _: period(state, length), state, length=whole)
-    histories = _join_periods(histories)
-    if rest:
-        state, last = period(state, rest)
-        last = last._replace(validation_losses=_one(last.validation_losses))
-        histories = jax.tree.map(lambda *parts: jnp.concatenate(parts), histories, last)
-    return state, histories
-
-
-def set_out(problem, state, settings, periods_per_turn) -> Journey:
+def set_out(problem, state, settings) -> Journey:
     """A `Journey` at its start."""
-    _, num_periods = _periods(problem, settings)
-    num_turns = -(-num_periods // periods_per_turn)
-    recorded = jax.eval_shape(_make_turn(problem, settings, periods_per_turn, state.step), state)[1]
-    histories = jax.tree.map(
-        lambda part: jnp.full((num_turns * part.shape[0], *part.shape[1:]), jnp.nan, part.dtype),
-        recorded,
-    )
     last_step = state.step + settings.num_steps
+    recorded = jax.eval_shape(_make_turn(problem, settings, last_step), state)[1]
+
+    def unwritten(part):
+        return jnp.full((_turns(problem, settings) * part.shape[0], *part.shape[1:]), jnp.nan)
+
+    histories = jax.tree.map(lambda part: unwritten(part).astype(part.dtype), recorded)
     return Journey(state, last_step, jnp.zeros((), jnp.int32), histories)
 
 
-def advance(problem, journey: Journey, last_turn, settings, periods_per_turn) -> Journey:
-    """Turns of `periods_per_turn` periods, until the run ends or `last_turn` turns are taken."""
-    turn_of = _make_turn(problem, settings, periods_per_turn, journey.last_step)
+def advance(problem, journey: Journey, until, settings) -> Journey:
+    """Turns, until the run ends or `until` of them are taken; None: all there are."""
+    take = _make_turn(problem, settings, journey.last_step)
+    last_turn = _turns(problem, settings) if until is None else until
 
     def goes_on(journey):
         return (journey.state.status == Status.RUNNING) & (journey.turn < last_turn)
 
     def take_turn(journey):
-        state, recorded = turn_of(journey.state)
+        state, recorded = take(journey.state)
 
         def write(history, part):
             at = (journey.turn * part.shape[0], *[0] * (part.ndim - 1))
@@ -176,30 +160,32 @@ def advance(problem, journey: Journey, last_turn, settings, periods_per_turn) ->
     return lax.while_loop(goes_on, take_turn, journey)
 
 
-def finish(problem, first_step, state, histories, *, settings) -> Fit:
+def finish(problem, first_step, state, histories, settings) -> Fit:
     """The `Fit` that a state and its histories make."""
-    length, num_periods = _periods(problem, settings)
-    kept = _kept_every(settings, length)
+    kept = _kept_every(problem, settings)
     num_kept = -(-settings.num_steps // kept)
 
     def thin(history):
         return history[:num_kept][:: settings.record_every // kept]
 
-    ended = state.status == Status.RUNNING
-    status = jnp.where(ended, Status.OUT_OF_STEPS, state.status).astype(jnp.int32)
+    status = jnp.where(state.status == Status.RUNNING, Status.OUT_OF_STEPS, state.status)
+    status = status.astype(jnp.int32)
     state = state._replace(status=status)
     validation_losses = histories.validation_losses
+    if validation_losses is not None:
+        validation_losses = validation_losses[
+            : -(-settings.num_steps // _length(problem, settings))
+        ]
     dtype = state.params.weights.dtype
-    num_steps = state.step - first_step
     diverged = status == Status.DIVERGED
     last_step = jnp.where(diverged, state.step, jnp.maximum(state.step - 1, 0))
     return Fit(
         params=state.params if state.best is None else state.best,
         losses=thin(histories.losses),
         gradient_norms=thin(histories.gradient_norms),
-        validation_losses=None if validation_losses is None else validation_losses[:num_periods],
+        validation_losses=validation_losses,
         path=jax.tree.map(thin, histories.path),
-        num_steps=num_steps,
+        num_steps=state.step - first_step,
         status=status,
         learning_rate=current_rate(problem.learning_rate, last_step, dtype),
         largest_stable_rate=jnp.full((), jnp.nan, dtype),
@@ -207,69 +193,83 @@ def finish(problem, first_step, state, histories, *, settings) -> Fit:
     )
 
 
-def _periods(problem, settings):
-    """`(length, number)` of the periods; the last one may be shorter."""
-    length = settings.record_every
-    if problem.validation is not None and settings.batch_size is not None:
-        length = batches_per_epoch(problem.data.X.shape[0], settings.batch_size)
-    length = min(length, settings.num_steps)
-    return length, -(-settings.num_steps // length)
+def _length(problem, settings):
+    """Steps in a period: from one validation loss to the next, or whole records without any."""
+    every, num_steps = settings.record_every, settings.num_steps
+    if problem.validation is not None:
+        if settings.batch_size is not None:
+            every = batches_per_epoch(problem.data.X.shape[0], settings.batch_size)
+        return min(every, num_steps)
+    if every == 1:
+        wanted = num_steps if settings.num_turns is None else -(-num_steps // settings.num_turns)
+    else:
+        wanted = _steps_at_once(problem, settings)
+    return min(every * -(-wanted // every), num_steps)
 
 
-def _kept_every(settings, length):
-    """Steps between what a period keeps: `record_every` where periods are made of such."""
-    return settings.record_every if length % settings.record_every == 0 else 1
+def _steps_at_once(problem, settings):
+    """Steps whose mini-batches are gathered together."""
+    if settings.batch_size is None:
+        return 1
+    return max(_GATHERED // (settings.batch_size * problem.data.X.shape[1]), 1)
 
 
-def _join_periods(histories):
-    """[periods, kept, ...] -> [periods kept, ...]; the validation losses are one a period."""
-    joined = jax.tree.map(
-        lambda part: part.reshape((-1, *part.shape[2:])),
-        histories._replace(validation_losses=None),
-    )
-    return joined._replace(validation_losses=histories.validation_losses)
+def _kept_every(problem, settings):
+    """Steps from one record that a period keeps to the next: all where records do not fit in."""
+    return settings.record_every if _length(problem, settings) % settings.record_every == 0 else 1
 
 
-def _one(value):
-    return None if value is None else value[None]
+def _periods_per_turn(problem, settings):
+    num_periods = -(-settings.num_steps // _length(problem, settings))
+    return -(-num_periods // settings.num_turns)
 
 
-def _updater(problem, settings):
-    return make_updater(problem.loss, settings.optimizer, settings.gradient, problem.learning_rate)
+def _turns(problem, settings):
+    steps = _periods_per_turn(problem, settings) * _length(problem, settings)
+    return -(-settings.num_steps // steps)
 
 
-def _make_turn(problem, settings, periods_per_turn, last_step):
-    """`state -> (state, Histories)` over several periods, still from `last_step` on."""
-    length, _ = _periods(problem, settings)
-    period = _make_period(problem, settings, last_step)
-
-    def turn(state):
-        state, recorded = lax.scan(
-            lambda state, _: period(state, length), state, length=periods_per_turn
-        )
-        return state, _join_periods(recorded)
-
-    return turn
+def _scan_periods(problem, state, settings):
+    """All the steps in one scan, which reverse-mode differentiation can follow."""
+    length = _length(problem, settings)
+    whole, rest = divmod(settings.num_steps, length)
+    state, histories = _several_periods(problem, state, settings, whole, None)
+    if rest:
+        state, last = _period(problem, state, settings, rest, None)
+        histories = jax.tree.map(lambda *parts: jnp.concatenate(parts), histories, last)
+    return state, histories
 
 
-def _make_period(problem, settings, last_step=None):
-    """`(state, length) -> (state, Histories)` over the steps of one period."""
-    step = _make_step(problem, settings, last_step)
+def _make_turn(problem, settings, last_step):
+    """`state -> (state, Histories)` over the periods from one look to the next."""
+    periods = _periods_per_turn(problem, settings)
+    return lambda state: _several_periods(problem, state, settings, periods, last_step)
 
-    def period(state, length):
-        was_running = _is_running(state, last_step)
-        state, recorded = lax.scan(step, state, length=length, unroll=min(settings.unroll, length))
-        kept = _kept_every(settings, length)
-        recorded = jax.tree.map(lambda history: history[::kept], recorded)
-        if problem.validation is None:
-            return state, recorded
-        validation_loss = problem.loss(state.params, problem.validation)
-        if problem.patience is not None:
-            state = _watch(problem, state, validation_loss, was_running)
-        validation_loss = jnp.where(was_running, validation_loss, jnp.nan)
-        return state, recorded._replace(validation_losses=validation_loss)
 
-    return period
+def _several_periods(problem, state, settings, number, last_step):
+    """`(state, Histories)` after whole periods."""
+
+    def period(state, _):
+        return _period(problem, state, settings, _length(problem, settings), last_step)
+
+    if number == 1:
+        return period(state, None)
+    state, recorded = lax.scan(period, state, length=number)
+    return state, jax.tree.map(lambda part: part.reshape((-1, *part.shape[2:])), recorded)
+
+
+def _period(problem, state, settings, length, last_step):
+    """`(state, Histories)` after one period, or as much of it as the run still takes."""
+    was_running = _is_running(state, last_step)
+    state, recorded = _scan_steps(problem, state, settings, length, last_step)
+    recorded = jax.tree.map(lambda part: part[:: _kept_every(problem, settings)], recorded)
+    if problem.validation is None:
+        return state, recorded
+    validation_loss = problem.loss(state.params, problem.validation)
+    if problem.patience is not None:
+        state = _watch(problem, state, validation_loss, was_running)
+    measured = jnp.where(was_running, validation_loss, jnp.nan)
+    return state, recorded._replace(validation_losses=measured[None])
 
 
 def _watch(problem, state, validation_loss, was_running):
@@ -286,20 +286,54 @@ def _watch(problem, state, validation_loss, was_running):
     )
 
 
+def _scan_steps(problem, state, settings, length, last_step):
+    """`(state, Histories)` after steps, one entry of the histories a step."""
+    if length == 1 and (settings.num_steps == 1 or _length(problem, settings) > 1):
+        # A loop of one turn is not compiled as a loop, and rounds otherwise than one of many: take
+        # a second step that changes nothing.
+        only = state.step + 1 if last_step is None else jnp.minimum(state.step + 1, last_step)
+        state, recorded = _scan_steps(problem, state, settings, 2, only)
+        return state, jax.tree.map(lambda part: part[:1], recorded)
+    take = _make_step(problem, settings, last_step)
+
+    def steps(state, number):
+        if settings.batch_size is None:
+            return lax.scan(
+                lambda state, _: take(state, problem.data),
+                state,
+                length=number,
+                unroll=min(settings.unroll, number),
+            )
+        batches = mini_batches(
+            problem.data,
+            jax.random.wrap_key_data(state.key, impl="threefry2x32"),
+            state.step + jnp.arange(number, dtype=jnp.int32),
+            settings.batch_size,
+        )
+        return lax.scan(take, state, batches, unroll=min(settings.unroll, number))
+
+    at_once = length if settings.batch_size is None else _steps_at_once(problem, settings)
+    if length <= at_once:
+        return steps(state, length)
+    whole, rest = divmod(length, at_once)
+    state, recorded = lax.scan(lambda state, _: steps(state, at_once), state, length=whole)
+    recorded = jax.tree.map(lambda part: part.reshape((-1, *part.shape[2:])), recorded)
+    if rest:
+        state, last = _scan_steps(problem, state, settings, rest, last_step)
+        recorded = jax.tree.map(lambda *parts: jnp.concatenate(parts), recorded, last)
+    return state, recorded
+
+
 def _make_step(problem, settings, last_step):
-    """`(state, _) -> (state, Histories)`: one step, or none where the run has ended."""
+    """`(state, batch) -> (state, Histories)`: one step, or none where the run has ended."""
     updater = _updater(problem, settings)
 
-    def step(state, _):
-        batch = problem.data
-        if settings.batch_size is not None:
-            key = jax.random.wrap_key_data(state.key, impl="threefry2x32")
-            batch = mini_batch(problem.data, key, state.step, settings.batch_size)
+    def step(state, batch):
         value, norm, params, optimizer_state = updater.update(
             state.params, state.optimizer_state, batch, state.step
         )
         running = _is_running(state, last_step)
-        finite = jnp.isfinite(value) & jnp.isfinite(norm) & _all_finite(params)
+        finite = jnp.isfinite(value) & _all_finite(params)
         moves = running & finite
         status = jnp.where(running & ~finite, Status.DIVERGED, state.status)
         if problem.tolerance is not None and problem.patience is None:
@@ -325,6 +359,10 @@ def _make_step(problem, settings, last_step):
     return step
 
 
+def _updater(problem, settings):
+    return make_updater(problem.loss, settings.optimizer, settings.gradient, problem.learning_rate)
+
+
 def _is_running(state, last_step):
     running = state.status == Status.RUNNING
     return running if last_step is None else running & (state.step < last_step)
@@ -335,18 +373,17 @@ def _average(problem, state):
     counts = state.step > problem.average_from
     num_averaged = state.num_averaged + counts.astype(jnp.int32)
     share = jnp.where(counts, 1 / jnp.maximum(num_averaged, 1), 0)
-    average = jax.tree.map(
-        lambda mean, new: mean + share.astype(mean.dtype) * (new - mean),
-        state.average,
-        state.params,
-    )
+
+    def take_in(mean, new):
+        return mean + share.astype(mean.dtype) * (new - mean)
+
+    average = jax.tree.map(take_in, state.average, state.params)
     return state._replace(average=average, num_averaged=num_averaged)
 
 
 def _all_finite(params):
-    return functools.reduce(
-        jnp.logical_and, [jnp.isfinite(p).all() for p in jax.tree.leaves(params)]
-    )
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]
+    return functools.reduce(jnp.logical_and, finite)
 
 
 def _select(condition, new, old):

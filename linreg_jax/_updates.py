@@ -94,21 +94,10 @@ def soft_threshold(w, threshold):
 
 
 def euclidean_norm(tree):
-    """[] the root of the sum of all squares in a pytree, scaled so that no square overflows."""
-    leaves = jax.tree.leaves(tree)
-    largest = lax.stop_gradient(_max([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
-    positive = largest > 0  # False for NaN too, which then passes through the sum
-    unit = jnp.where(positive, largest, 1)
-    squares: Any = sum(jnp.sum((leaf / unit) ** 2) for leaf in leaves)
-    # The root has no derivative at 0: the branch not taken sees a 1.
-    return jnp.where(squares == 0, 0, unit * jnp.sqrt(jnp.where(squares == 0, 1, squares)))
-
-
-def _max(values):
-    largest = values[0]
-    for value in values[1:]:
-        largest = jnp.maximum(largest, value)
-    return largest
+    """[] the root of the sum of all squares in a pytree."""
+    squares: Any = sum(jnp.sum(leaf * leaf) for leaf in jax.tree.leaves(tree))
+    # The root has no derivative at 0: the branch that is not taken sees a 1.
+    return jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
 
 
 def _split_lasso(loss):

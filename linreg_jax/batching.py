@@ -1,7 +1,5 @@
 """Shuffled mini-batches: which examples a step sees."""
 
-from typing import cast
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -20,8 +18,8 @@ def batches_per_epoch(n: int, batch_size: int) -> int:
     return -(-n // batch_size)
 
 
-def mini_batch(data: Dataset, key: Array, step: Array | int, batch_size: int) -> Dataset:
-    """The examples of one step: every epoch is a fresh order of all of them, cut into batches.
+def mini_batches(data: Dataset, key: Array, steps: Array, batch_size: int) -> Dataset:
+    """The examples of some steps: every epoch is a fresh order of all of them, cut into batches.
 
     Step s is batch s mod m of epoch s // m, with m = `batches_per_epoch(n, batch_size)`; the order
     of an epoch is `shuffled_index` with the epoch folded into the key. Every example comes once an
@@ -30,34 +28,37 @@ def mini_batch(data: Dataset, key: Array, step: Array | int, batch_size: int) ->
     Args:
       data: a `Dataset` of n rows, not compressed.
       key: a JAX random key.
-      step: [] integer, counted from 0 over all epochs.
+      steps: [t] integers, counted from 0 over all epochs.
       batch_size: rows in a batch, 1 to n.
 
     Returns:
-      A `Dataset` of batch_size rows. The last batch of an epoch may be partial: it is filled up
-      with rows that weigh 0, so that its mean is over what it holds.
+      A `Dataset` with a leading axis [t] everywhere, of batch_size rows each. The last batch of an
+      epoch may be partial: it is filled up with rows that weigh 0, so that its mean is over what
+      it holds.
 
     Example:
       >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
-      >>> last = mini_batch(data, jax.random.key(0), 1, 2)
-      >>> last.X.shape, last.sample_weight.tolist()
-      ((2, 1), [1.0, 0.0])
+      >>> batches = mini_batches(data, jax.random.key(0), jnp.arange(2), 2)
+      >>> batches.X.shape, batches.sample_weight.tolist()
+      ((2, 2, 1), [[1.0, 1.0], [1.0, 0.0]])
     """
     n = data.X.shape[0]
-    epoch, batch = jnp.divmod(jnp.asarray(step), batches_per_epoch(n, batch_size))
-    position = batch * batch_size + jnp.arange(batch_size, dtype=batch.dtype)
-    epoch_key = jax.random.fold_in(key, epoch)
-    index = shuffled_index(epoch_key, n, jnp.minimum(position, n - 1))
+    epochs, batches = jnp.divmod(steps, batches_per_epoch(n, batch_size))
+    within = jnp.arange(batch_size, dtype=batches.dtype)
+    positions = batches[:, None] * batch_size + within[None, :]
+
+    def examples_at(epoch, position):
+        return shuffled_index(jax.random.fold_in(key, epoch), n, jnp.minimum(position, n - 1))
+
+    index = jax.vmap(examples_at)(epochs, positions)
 
     def rows(column):
-        # Every index is below n; saying so spares the clamping of each.
+        # Every index is below n: saying so spares a test of each.
         return column.at[index].get(mode="promise_in_bounds")
 
-    chosen = cast(
-        Dataset, jax.tree.map(lambda column: rows(column) if column.ndim else column, data)
-    )
+    chosen = Dataset(*(None if column is None else rows(column) for column in data))
     if n % batch_size == 0:
         return chosen
-    held = (position < n).astype(data.X.dtype)
+    held = (positions < n).astype(data.X.dtype)
     weight = held if chosen.sample_weight is None else held * chosen.sample_weight
     return chosen._replace(sample_weight=weight)

@@ -101,6 +101,7 @@ def fit(
         record_every=record_every,
         record_params=record_params,
         unroll=unroll,
+        may_end_early=tolerance is not None,
     )
     _door.check_state(start, optimizer, rate)
     stop_below = _door.as_tolerance(tolerance, validation, data, batch_size)
