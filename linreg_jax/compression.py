@@ -1,79 +1,178 @@
-"""Few rows in place of many, with the same squared losses."""
+"""Few rows in place of many, with the same squared losses.
 
+A squared loss knows of the weighted rows [b X y], with b what multiplies the bias, only their inner
+products. Any rows with the same ones are as good, and d + 1 + k of them are enough::
+
+    Fᵀ F = [b X y]ᵀ S [b X y]        F [d + 1 + k, 1 + d + k],  S the sample weights
+"""
+
+import functools
+from typing import Literal
+
+import jax
 import jax.numpy as jnp
+from jax import lax
 
 from linreg_jax._blocks import sum_over_blocks
+from linreg_jax._linalg import centring, target_columns, triangular_factor, weighted_rows
 from linreg_jax._numerics import matmul
-from linreg_jax.dataset import Dataset, check_dataset, multiplies_bias, total_weight
+from linreg_jax._validation import shape_text
+from linreg_jax.dataset import Dataset, check_dataset, is_compressed, total_weight
 
-_BLOCK_ROWS = 4096
+# Up to so many numbers in [b X y], LAPACK's QR is no slower than the products and needs no second
+# thread; beyond, it takes 5 to 50 times as long.
+_QR_UP_TO = 4096
 
 
-def compress(data: Dataset, *, method: str = "auto") -> Dataset:
-    """d + 1 + k rows with the same squared loss, gradient and training path as all n.
+def compress(data: Dataset, *, method: Literal["auto", "gram", "qr"] = "auto") -> Dataset:
+    """d + 1 + k rows with the same squared loss, gradient and Hessian as all n, for any parameters.
+
+    So the same steps of gradient descent too, at a cost that no longer grows with n. The sample
+    weights are absorbed; several targets share the rows; models with and without a bias can use
+    them; compressed data can be compressed again. Losses that are not squared refuse them.
+
+    "gram" multiplies matrices, which is what machines do fastest: three passes over X, centred
+    block by block so that large means do not eat the digits. It loses digits of what is small
+    beside y: the loss where the fit is nearly perfect, and with it the exact minimum. "qr" factors
+    the rows themselves and keeps them, at 5 to 50 times the time. The path of gradient descent is
+    the same by both. Relative errors over 1,000 random problems (200 examples, 6 features,
+    condition numbers 1 to 1e6), half of them below the first number and all below the second::
+
+        dtype    method  loss           gradient       Hessian        least loss
+        float32  gram    1e-07  1e-05   2e-07  7e-06   1e-07  1e-06   2e-04  6e+02
+        float32  qr      7e-08  1e-06   1e-07  6e-06   1e-07  4e-07   4e-07  7e-04
+        float64  gram    2e-16  7e-14   2e-16  1e-14   1e-16  1e-15   2e-13  5e-07
+        float64  qr      2e-16  2e-15   2e-16  7e-15   1e-16  1e-15   7e-16  2e-12
+
+    Losses and gradients are those at random parameters; the least loss is the one at the minimum of
+    least squares, where large predictions cancel.
 
     Args:
       data: a `Dataset`; X is [n, d], y [n] or [n, k].
-      method: "auto" or "gram".
+      method: "gram", "qr" or "auto"; "auto" takes "qr" where n (d + 1 + k) is at most 4096, and
+        "gram" beyond, in any dtype.
 
     Returns:
-      A `Dataset` of d + 1 + k rows; `sample_weight` None, `bias_column` and `count` filled.
+      A `Dataset` of d + 1 + k rows, some of them 0 where n is less: `sample_weight` is None,
+      `bias_column` and `count` (the total weight) are filled. The rows are no examples.
+
+    Raises:
+      ValueError: an unknown method, or shapes that do not fit together.
 
     Example:
-      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+      >>> data = as_dataset([[0.0], [2.0], [4.0], [6.0]], [30.0, 40.0, 50.0, 61.0])
       >>> small = compress(data)
-      >>> small.X.shape, float(small.count)
+      >>> params = Params(jnp.array([1.0]), jnp.array(0.0))
+      >>> small.X.shape, float(small.count), f"{mse(params, data):.2f} {mse(params, small):.2f}"
+      ((3, 1), 4.0, '1313.75 1313.75')
+    """
+    check_dataset(data)
+    if method not in ("auto", "gram", "qr"):
+        raise ValueError(f'method must be "auto", "gram" or "qr", got {method!r}')
+    if method == "auto":
+        n, m = data.X.shape[0], 1 + data.X.shape[1] + target_columns(data.y).shape[1]
+        method = "qr" if n * m <= _QR_UP_TO else "gram"
+    return _compress(data, method)
+
+
+def combine(a: Dataset, b: Dataset) -> Dataset:
+    """The compression of two data sets together, in any order and grouping.
+
+    So rows can be compressed where they lie or when they come, piece by piece. What is not yet
+    compressed is compressed first.
+
+    Args:
+      a, b: `Dataset`s with the same features, targets and dtype.
+
+    Returns:
+      A compressed `Dataset`, its `count` the sum of theirs.
+
+    Raises:
+      TypeError: different dtypes.
+      ValueError: different numbers of features or targets.
+
+    Example:
+      >>> first, second = as_dataset([[0], [2]], [30.0, 40.0]), as_dataset([[4]], [50.0])
+      >>> both = combine(compress(first), compress(second))
+      >>> both.X.shape, float(both.count)
       ((3, 1), 3.0)
     """
-    if method not in ("auto", "gram"):
-        raise ValueError(f'method must be "auto" or "gram", got {method!r}')
-    check_dataset(data)
-    bias_column = multiplies_bias(data)
-    y = data.y[:, None] if data.y.ndim == 1 else data.y
-    d = data.X.shape[1]
-    factor = _gram_factor(data.X, y, bias_column, data.sample_weight)
-    X, b, y = factor[:, 1 : d + 1], factor[:, 0], factor[:, d + 1 :]
-    return Dataset(X, y[:, 0] if data.y.ndim == 1 else y, None, b, total_weight(data))
+    for data in (a, b):
+        check_dataset(data)
+    for name in ("X", "y"):
+        ours, theirs = getattr(a, name), getattr(b, name)
+        if ours.shape[1:] != theirs.shape[1:]:
+            what = "features" if name == "X" else "targets"
+            raise ValueError(
+                f"a.{name} has shape {shape_text(ours.shape)} and b.{name} "
+                f"{shape_text(theirs.shape)}: both must have the same {what}"
+            )
+        if ours.dtype != theirs.dtype:
+            raise TypeError(
+                f"a.{name} is {ours.dtype} and b.{name} is {theirs.dtype}: both must have one "
+                f"dtype; convert one with {name}.astype"
+            )
+    a, b = (data if is_compressed(data) else compress(data) for data in (a, b))
+    bias_column, X, y = map(jnp.concatenate, zip(weighted_rows(a), weighted_rows(b), strict=True))
+    y = y[:, 0] if a.y.ndim == 1 else y
+    stacked = Dataset(X, y, bias_column=bias_column, count=a.count + b.count)
+    return compress(stacked, method="qr")
 
 
-def _gram_factor(X, y, bias_column, sample_weight):
-    """[1 + d + k, 1 + d + k] rows F with FᵀF = Zᵀ S Z, Z = [bias_column X y].
+@functools.partial(jax.jit, static_argnames="method")
+def _compress(data, method):
+    rows = data._replace(y=target_columns(data.y), count=None)
+    d, k = data.X.shape[1], rows.y.shape[1]
+    F = triangular_factor(rows) if method == "qr" else _factor_of_gram(rows)
+    F = jnp.pad(F, ((0, 1 + d + k - F.shape[0]), (0, 0)))
+    y = F[:, 1 + d] if data.y.ndim == 1 else F[:, 1 + d :]
+    return Dataset(F[:, 1 : 1 + d], y, bias_column=F[:, 0], count=total_weight(data))
 
-    With Z's first column b and the others A, m = Aᵀ S b / bᵀ S b and C = A - b mᵀ::
 
-        Zᵀ S Z = (bᵀ S b) [1 mᵀ]ᵀ [1 mᵀ] + [0 (Cᵀ S C)]
+def _factor_of_gram(data):
+    """[m, m] the factor of the Gram matrix of the centred rows, targets [n, k].
 
-    so large means never meet the squares.
+    With A = [X y], centred nearly enough for large means not to eat the digits of the products, the
+    column b is eliminated first and the rest factored with its columns scaled to length 1::
+
+        [b A]ᵀ[b A] = F0ᵀF0 + [0 C]ᵀ[0 C],    F0 = [bᵀb  bᵀA] / sqrt(bᵀb)
+        CᵀC = AᵀA - Aᵀb bᵀA / bᵀb
     """
-    root = jnp.ones_like(bias_column) if sample_weight is None else jnp.sqrt(sample_weight)
-    b = root * bias_column
-
-    def column_means(A):
-        return jnp.sum((root * b)[:, None] * A, axis=0) / jnp.where(total > 0, total, 1)
-
-    def column_units(A):
-        largest = jnp.max(jnp.abs(root[:, None] * A), axis=0)
-        return jnp.where(largest > 0, largest, 1)
-
-    total = matmul(b, b)
-    mean = jnp.concatenate([column_means(X), column_means(y)])
-    unit = jnp.concatenate([column_units(X), column_units(y)])
-    d = X.shape[1]
+    centre = centring(data)
 
     def products(block):
-        X, y, root, b = block
-        A = jnp.concatenate([root[:, None] * X, root[:, None] * y], axis=1)
-        centred = (A - b[:, None] * mean[None, :]) / unit[None, :]
-        return matmul(centred.T, centred), matmul(b, centred)
+        b, X, y = weighted_rows(centre.centred(block))
+        # Xᵀ X by itself: XLA would copy X to take in the few columns of y and b.
+        yb = jnp.concatenate([y, b[:, None]], axis=1)
+        ybX = matmul(yb.T, X)
+        return jnp.block([[matmul(X.T, X), ybX.T], [ybX, matmul(yb.T, yb)]])
 
-    squares, offset = sum_over_blocks(products, (X, y, root, b), block_rows=4096)
-    offset = offset / jnp.where(total > 0, total, 1)  # what rounding left in the means
-    squares = squares - total * offset[:, None] * offset[None, :]
-    mean = mean + unit * offset
-    diagonal = jnp.diagonal(squares)
-    scale = jnp.where(diagonal > 0, jnp.sqrt(diagonal), 1)
-    values, vectors = jnp.linalg.eigh(squares / scale[:, None] / scale[None, :])
-    rest = jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T * (scale * unit)[None, :]
-    first = jnp.sqrt(total) * jnp.concatenate([jnp.ones(1, X.dtype), mean])
-    rest = jnp.concatenate([jnp.zeros((rest.shape[0], 1), X.dtype), rest], axis=1)
-    return jnp.concatenate([first[None, :], rest])
+    G = sum_over_blocks(products, data, cache_bytes=2**21)
+    AA, bA, bb = G[:-1, :-1], G[-1, :-1], G[-1, -1]
+    bb_or_1 = jnp.where(bb > 0, bb, 1)
+    CC = AA - bA[:, None] * bA[None, :] / bb_or_1
+    length = jnp.sqrt(_without_rounding(jnp.diagonal(CC), jnp.diagonal(AA)))
+    first = jnp.concatenate([bb[None], bA]) / jnp.sqrt(bb_or_1)
+    F = jnp.pad(_root(CC, length), ((1, 0), (1, 0))).at[0].set(first)
+    return centre.undo(F)
+
+
+def _without_rounding(difference, minuend):
+    """`difference`, 0 where it is only the rounding of what it was taken from."""
+    return jnp.where(difference <= 32 * jnp.finfo(minuend.dtype).eps * minuend, 0, difference)
+
+
+def _root(G, length):
+    """[m, m] F with FᵀF = G, positive semi-definite up to rounding; its columns have `length`."""
+    unit = jnp.where(length > 0, length, 1)
+    scaled = G / unit[:, None] / unit[None, :]
+    scaled = jnp.where(jnp.eye(G.shape[0], dtype=bool), 1, scaled)
+
+    def by_eigenvalues(scaled):
+        values, vectors = jnp.linalg.eigh(scaled)
+        return jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T
+
+    # Cholesky gives NaN where rounding has made a singular matrix indefinite.
+    triangle = jnp.linalg.cholesky(scaled, upper=True)
+    F = lax.cond(jnp.isfinite(triangle).all(), lambda _: triangle, by_eigenvalues, scaled)
+    return F * length[None, :]
