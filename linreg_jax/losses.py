@@ -162,9 +162,8 @@ def example_weights(loss: Loss, data: Dataset) -> Array:
         one = jnp.ones((), data.X.dtype)
         return one if data.sample_weight is None else data.sample_weight
     total = total_weight(data)
-    if data.sample_weight is None:
-        return 1 / total
-    return data.sample_weight / jnp.where(total > 0, total, 1)
+    total = jnp.where(total > 0, total, 1)
+    return 1 / total if data.sample_weight is None else data.sample_weight / total
 
 
 @jax.tree_util.register_dataclass
