@@ -1,0 +1,61 @@
+"""What the scenarios ask of this package: the data on the device, and results to compare."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from benchmarks.harness import Answer, Competitor
+from benchmarks.problems import Problem
+from linreg_jax import Dataset, Params, as_dataset, init_params
+from linreg_jax.training import fit
+
+
+def start(problem: Problem) -> tuple[Params, Dataset]:
+    """Zeros to start from, and the data on the device."""
+    data = jax.block_until_ready(as_dataset(*problem))
+    return init_params(data), data
+
+
+def transfer(problem: Problem) -> Competitor:
+    """The row that says what moving the data to the device, and checking it, costs."""
+    return Competitor(
+        "as_dataset: checking, moving the data",
+        lambda: jax.block_until_ready(as_dataset(*problem)),
+        answer=None,
+        reads=problem.X.nbytes,
+    )
+
+
+def fitting(name: str, reads, loss, params: Params, data: Dataset, **settings: Any) -> Competitor:
+    """A competitor that calls `fit(loss, params, data, **settings)` and waits for the result."""
+    return Competitor(
+        name,
+        lambda: jax.block_until_ready(fit(loss, params, data, **settings)),
+        answer=lambda fitted: path_answer(fitted.params, fitted.losses),
+        reads=reads,
+        ours=True,
+    )
+
+
+def path_answer(params: Params, losses) -> Answer:
+    """`params` [..., d + 1], the weights and then the bias, and the `losses`, in NumPy."""
+    return {"params": params_answer(params), "losses": np.asarray(losses)}
+
+
+def params_answer(params: Params) -> np.ndarray:
+    """[..., d + 1] the weights and then the bias."""
+    return np.concatenate([params.weights, np.asarray(params.bias)[..., None]], axis=-1)
+
+
+def over_cores(data: Dataset) -> Dataset | None:
+    """The rows laid over all devices, as many CPU devices as cores; None where they cannot be.
+
+    They cannot where there is one device, or the rows do not divide by their number.
+    """
+    devices = jax.devices()
+    if len(devices) == 1 or data.X.shape[0] % len(devices):
+        return None
+    mesh = jax.make_mesh((len(devices),), ("rows",), axis_types=(AxisType.Auto,))
+    return jax.device_put(data, NamedSharding(mesh, PartitionSpec("rows")))

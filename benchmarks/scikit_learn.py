@@ -1,0 +1,47 @@
+"""The same data in scikit-learn; `linear_model` is None where it is not installed."""
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import Answer, Missing
+from benchmarks.problems import Problem
+
+linear_model: Any = (
+    importlib.import_module("sklearn.linear_model") if importlib.util.find_spec("sklearn") else None
+)
+
+
+def missing(name: str) -> list[Missing]:
+    """What stands in the table where scikit-learn is not installed, and nothing where it is."""
+    if linear_model is not None:
+        return []
+    return [Missing(name, "scikit-learn is not installed: pip install scikit-learn")]
+
+
+def sgd(problem: Problem, num_epochs: int, rate: float, *, seed=0) -> Answer:
+    """`SGDRegressor`, one example at a time (it has no mini-batches), shuffled, constant rate."""
+    model = linear_model.SGDRegressor(
+        penalty=None,
+        learning_rate="constant",
+        eta0=rate,
+        max_iter=num_epochs,
+        tol=None,
+        random_state=seed,
+    )
+    return _answer(model.fit(*problem))
+
+
+def least_squares(problem: Problem) -> Answer:
+    """`LinearRegression`, by LAPACK's least squares."""
+    return _answer(linear_model.LinearRegression().fit(*problem))
+
+
+def ridge(problem: Problem, strength: float) -> Answer:
+    """`Ridge`, which for so small a strength is least squares by Cholesky."""
+    return _answer(linear_model.Ridge(alpha=strength).fit(*problem))
+
+
+def _answer(model):
+    return {"params": np.append(model.coef_, model.intercept_)}
