@@ -66,7 +66,7 @@ def animate(
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     draw_surface(left, surface, names)
-    line = draw_path(left, points, 0, None)
+    halo, line = draw_path(left, points, 0, None)
     mark_minimum(left, surface)
     picture = FitPicture(right, data, names, target_name)
     picture.show(fit.state.params)
@@ -77,7 +77,8 @@ def animate(
     try:
         with writer.saving(figure, str(unfinished), dpi=100):
             for i in _frames(len(points), num_frames, frames_per_second):
-                line.set_data(*seen[: i + 1].T)
+                for part in (halo, line):
+                    part.set_data(*seen[: i + 1].T)
                 line.set_markevery(range(min(i + 1, MOST_MARKERS)))
                 last = i == len(points) - 1
                 picture.show(fit.state.params if last else _iterate(fit, i), rescale=False)

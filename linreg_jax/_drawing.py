@@ -2,7 +2,6 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, the ones dark enough to be seen on white and on light blue.
@@ -10,7 +9,6 @@ BLACK, VERMILLION, BLUE, PURPLE, GREEN = "#000000", "#d55e00", "#0072b2", "#cc79
 COLOURS = (VERMILLION, BLUE, BLACK, GREEN, PURPLE)
 LINES = ("-", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v")
-HALO = (patheffects.withStroke(linewidth=2.8, foreground="white"),)
 
 MOST_POINTS = 5000
 """More examples than these make a blot, and slow."""

@@ -1,5 +1,6 @@
 """Pictures of the loss over two parameters, and of what learning rates do on it."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,6 @@ from matplotlib.ticker import LogFormatterMathtext, LogLocator
 from linreg_jax._drawing import (
     BLACK,
     COLOURS,
-    HALO,
     MARKERS,
     axes_or_new,
     legend_above,
@@ -36,6 +36,7 @@ _VALLEY = LinearSegmentedColormap.from_list("valley", ["#ffffff", "#d4e5f2", "#9
 MOST_MARKERS = 40  # iterates marked on a path: the first ones, which are furthest apart
 _NUM_RATES = 100
 _COLUMNS = 3
+_LETTERS = 22  # of a label below a small picture
 
 
 def plot_surface(
@@ -124,19 +125,22 @@ def draw_surface(ax, surface, names):
 
 
 def draw_path(ax, points, i, label):
-    """The i-th path [m, 2], its first iterates marked; the line is returned."""
+    """The i-th path [m, 2], its first iterates marked; `(halo, line)` are returned."""
+    seen = in_sight(ax, points).T
+    (halo,) = ax.plot(*seen, color="white", linewidth=3, zorder=2)  # below every path
     (line,) = ax.plot(
-        *in_sight(ax, points).T,
+        *seen,
         **style_of(i),
         linewidth=1.5,
         marker=MARKERS[i % len(MARKERS)],
-        markersize=4,
-        markeredgewidth=0,
+        markersize=4.5,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
         markevery=range(min(len(points), MOST_MARKERS)),
-        path_effects=HALO,
+        zorder=3,
         label=label,
     )
-    return line
+    return halo, line
 
 
 def in_sight(ax, points):
@@ -233,8 +237,10 @@ def plot_learning_rates(
         draw_path(axes[1 + i], walked(run, surface.over), i, None)
         mark_minimum(axes[1 + i], surface)
         axes[1 + i].set_title(f"learning rate {rate:.3g}", fontsize="medium")
-        if i % _COLUMNS:
-            axes[1 + i].set_ylabel("")
+        # Narrow axes, wide names.
+        axes[1 + i].set_xlabel(textwrap.fill(axes[1 + i].get_xlabel(), _LETTERS))
+        ylabel = "" if i % _COLUMNS else textwrap.fill(axes[1 + i].get_ylabel(), _LETTERS)
+        axes[1 + i].set_ylabel(ylabel)
     return axes
 
 

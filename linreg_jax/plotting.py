@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from linreg_jax._animation import animate
+from linreg_jax._animation import animate, film_writer
 from linreg_jax._drawing import (
     BLACK,
     BLUE,
@@ -32,6 +33,7 @@ from linreg_jax.records import Fit, Status
 
 __all__ = [
     "animate",
+    "film_writer",
     "plot_fit",
     "plot_gradient_check",
     "plot_learning_rates",
@@ -152,6 +154,8 @@ def plot_losses(
         drawn = np.concatenate([_drawable(run.losses) for run in fits])
         starts = [float(run.losses[0]) for run in fits]
         ax.set_ylim(np.nanmin(drawn) / 2, _HEADROOM * max(starts))
+    if steps_per_epoch is None:
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     tidy(ax, "step" if steps_per_epoch is None else "epoch", loss_name)
     legend_above(ax)
     return ax
