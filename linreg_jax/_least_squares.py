@@ -35,6 +35,7 @@ class Factors(NamedTuple):
       s: [p] singular values, largest first.
       Vt: [p, d].
       rank: [] how many of them count as more than 0.
+      shortest: [d, p] with weights = shortest (diag(1/s) h[1:]), those of least length.
     """
 
     rows: Centring
@@ -45,6 +46,7 @@ class Factors(NamedTuple):
     s: Array
     Vt: Array
     rank: Array
+    shortest: Array
 
     def divided(self, h):
         """h [p, k] over the singular values, 0 where they count as 0."""
@@ -65,26 +67,9 @@ class Factors(NamedTuple):
 
     def back(self, h):
         """R⁻¹ h: [1 + p, k] -> theta [d + 1, k], the shortest weights where there are several."""
-        weights = self._shortest(self.divided(h[1:]))
+        weights = matmul(self.shortest, self.divided(h[1:]))
         bias = (h[0] - matmul(self.R0, weights)) / self.R00 - matmul(self.rows.mean, weights)
         return jnp.concatenate([weights, bias[None]])
-
-    def _shortest(self, values):
-        """[d, k] weights with Vt diag(length) weights = `values` [p, k] (0 beyond the rank).
-
-        Shortest as X has its units: what is made short is weights / unit.
-        """
-        p, d = self.Vt.shape
-        any_will_do = matmul(self.Vt.T, values) / self.length[:, None]
-        # With M = diag(length unit) Vt[:rank]ᵀ = Q T, the shortest weights / unit are Q T⁻ᵀ values.
-        scale = self.length * self.rows.unit
-        largest = jnp.max(scale)
-        Q, T = jnp.linalg.qr((scale / largest)[:, None] * self.Vt.T)
-        counts = jnp.arange(p) < self.rank
-        T = jnp.where(counts[None, :], T, jnp.eye(p, dtype=T.dtype))
-        inside = jax.scipy.linalg.solve_triangular(T, values, trans="T")
-        shortest = matmul(Q, jnp.where(counts[:, None], inside, 0)) / largest
-        return jnp.where(self.rank == d, any_will_do, shortest * self.rows.unit[:, None])
 
 
 def factors(data, strength, *, intercept):
@@ -114,7 +99,27 @@ def factors(data, strength, *, intercept):
     length, U, s, Vt, rank = scale_columns(F)
     R00 = jnp.where(R[0, 0] != 0, R[0, 0], 1)
     h = jnp.concatenate([R[:1, d + 1 :], matmul(U.T, z)])
-    return Factors(rows, R00, R[0, 1 : d + 1], root, length, s, Vt, rank), h
+    shortest = jnp.where(
+        jnp.any(F != 0, axis=0)[:, None], _shortest(length, Vt, rank, rows.unit), 0
+    )
+    return Factors(rows, R00, R[0, 1 : d + 1], root, length, s, Vt, rank, shortest), h
+
+
+def _shortest(length, Vt, rank, unit):
+    """[d, p] from v to the shortest weights with Vt[:rank] diag(length) weights = v[:rank].
+
+    Shortest as X has its units: what is made short is weights / unit.
+    """
+    p, d = Vt.shape
+    # With M = diag(length unit) Vt[:rank]ᵀ = Q T, the shortest weights / unit are Q T⁻ᵀ v[:rank].
+    scale = length * unit
+    largest = jnp.max(scale)
+    Q, T = jnp.linalg.qr((scale / largest)[:, None] * Vt.T)
+    counts = (jnp.arange(p) < rank)[None, :]
+    identity = jnp.eye(p, dtype=T.dtype)
+    inverse = jax.scipy.linalg.solve_triangular(jnp.where(counts, T, identity), identity)
+    shortest = matmul(Q, jnp.where(counts, inverse, 0).T) / largest * unit[:, None]
+    return jnp.where(rank == d, Vt.T / length[:, None], shortest)
 
 
 def corrected(factors, h, data, *, intercept):

@@ -136,11 +136,11 @@ class Diagnosis(NamedTuple):
                 "losses"
             )
         rates = _as_rates(learning_rate, self.curvatures.dtype)
-        growth = jnp.abs(1 - rates[..., None] * self.curvatures)
-        grows = (growth > 1) & (self.overflow_size > 0)
-        room = np.log(float(jnp.finfo(self.curvatures.dtype).max)) - jnp.log(
-            jnp.where(grows, self.overflow_size, 1)
-        )
+        growth = jnp.abs(1 - jnp.multiply.outer(rates, self.curvatures))  # [p] or [r, p]
+        size = jnp.broadcast_to(self.overflow_size, growth.shape)
+        grows = (growth > 1) & (size > 0)
+        largest = jnp.finfo(self.curvatures.dtype).max
+        room = jnp.log(largest) - jnp.log(jnp.where(grows, size, 1))
         steps = jnp.floor(room / (2 * jnp.log(jnp.where(grows, growth, 2)))) + 1
         return jnp.min(jnp.where(grows, jnp.maximum(steps, 0), jnp.inf), axis=-1)
 

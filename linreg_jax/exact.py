@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from linreg_jax._least_squares import corrected, factors
@@ -98,11 +99,11 @@ def solve_line(x: Any, y: Any, sample_weight: Any = None) -> Params:
       Params(weights=Array([5.], dtype=float32), bias=Array(30., dtype=float32))
     """
     for name, values in [("x", x), ("y", y)]:
-        if jnp.ndim(values) != 1:
-            shape = shape_text(jnp.shape(values))
+        if np.ndim(values) != 1:
+            shape = shape_text(np.shape(values))
             raise ValueError(f"{name} has shape {shape}: a line goes through x [n] and y [n]")
-    X = jnp.expand_dims(x, 1) if isinstance(x, jax.Array) else [[value] for value in x]
-    data = as_dataset(X, y, sample_weight)
+    as_column = jnp.expand_dims if isinstance(x, jax.Array) else np.expand_dims
+    data = as_dataset(as_column(x, 1), y, sample_weight)
     x, y = data.X[:, 0], data.y
     weight = jnp.ones_like(x) if data.sample_weight is None else data.sample_weight
     # From the heaviest point: what is left of equal x is exactly 0, and little of large ones.
