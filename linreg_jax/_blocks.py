@@ -13,7 +13,7 @@ from linreg_jax._doubled import doubled_add
 _ACCELERATOR_BYTES = 2**25
 
 
-def sum_over_blocks(term, rows, *, block_rows=None, cache_bytes=2**17):
+def sum_over_blocks(term, rows, *, block_rows=None, cache_bytes=2**19):
     """Σ term(block) over blocks of consecutive rows, each read once and used while in cache.
 
     The blocks are added in twice the digits, so that rounding does not grow with their number; a
@@ -85,4 +85,4 @@ def _sum_here(term, rows, block_rows):
         first, others = term_at(0, block_rows), jnp.arange(1, num_blocks)
     start, treedef = jax.tree.flatten(first)
     totals, _ = lax.scan(add_block, [(total, jnp.zeros_like(total)) for total in start], others)
-    return treedef.unflatten([high + low for high, low in totals])
+    return jax.tree.unflatten(treedef, [high + low for high, low in totals])

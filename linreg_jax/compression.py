@@ -115,7 +115,7 @@ def combine(a: Dataset, b: Dataset) -> Dataset:
     a, b = (data if is_compressed(data) else compress(data) for data in (a, b))
     bias_column, X, y = map(jnp.concatenate, zip(weighted_rows(a), weighted_rows(b), strict=True))
     y = y[:, 0] if a.y.ndim == 1 else y
-    stacked = Dataset(X, y, bias_column=bias_column, count=a.count + b.count)
+    stacked = Dataset(X, y, bias_column=bias_column, count=total_weight(a) + total_weight(b))
     return compress(stacked, method="qr")
 
 
