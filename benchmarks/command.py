@@ -9,7 +9,7 @@ import jax
 
 from benchmarks import pytorch
 from benchmarks.harness import Row, Settings, measure
-from benchmarks.machine import about, read_bandwidth
+from benchmarks.machine import about, device_bandwidth, read_bandwidth
 from benchmarks.report import case_table, heading, ratio_table, verdict, write_json
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.threads import usable_cores
@@ -26,11 +26,13 @@ def main(flags: list[str]) -> int:
         jax.config.update("jax_enable_x64", True)
     threads = usable_cores()
     pytorch.use_threads(threads)
+    bandwidth = read_bandwidth(threads)
     settings = Settings(
         size="quick" if arguments.quick else "full",
         dtype="float64" if arguments.float64 else "float32",
         threads=threads,
-        bandwidth=read_bandwidth(threads),
+        bandwidth=bandwidth,
+        device_bandwidth=bandwidth if jax.default_backend() == "cpu" else device_bandwidth(),
     )
     facts = about(settings, flags)
     print(heading(facts), flush=True)

@@ -17,16 +17,18 @@ class Settings(NamedTuple):
     """What one run of the benchmarks is asked for.
 
     Attributes:
-      size: "full" for publishing, "quick" for a check, "tiny" for the tests.
+      size: "full" for publishing, "quick" for a check, "tiny" for tests.
       dtype: "float32" or "float64", of every array of every competitor.
       threads: that NumPy's BLAS, PyTorch and JAX may use.
       bandwidth: bytes a second that all threads together read from memory; None: not measured.
+      device_bandwidth: that of the device that JAX computes on; the same where it is the CPU.
     """
 
     size: Literal["full", "quick", "tiny"] = "full"
     dtype: str = "float32"
     threads: int = 1
     bandwidth: float | None = None
+    device_bandwidth: float | None = None
 
     def pick(self, *, full, quick, tiny):
         """The one of three values that is meant for this size."""
@@ -49,6 +51,7 @@ class Competitor(NamedTuple):
       expected, tolerance: in place of those of the case, where this way sees the data in an order
         of its own.
       reads: bytes of data that the way has to read, at the least, in one run; None: not counted.
+      on_device: whether it reads them on the device that JAX computes on.
       ours: whether it is a function of linreg_jax.
       times_itself: whether `run` returns seconds, measured in a process of its own.
     """
@@ -59,6 +62,7 @@ class Competitor(NamedTuple):
     expected: Answer | None = None
     tolerance: float | None = None
     reads: float | None = None
+    on_device: bool = False
     ours: bool = False
     times_itself: bool = False
 
@@ -94,7 +98,7 @@ class Row(NamedTuple):
 
     Attributes:
       scenario, case, name: where it belongs, and whose it is.
-      ours: whether that is a function of linreg_jax.
+      on_device, ours: as in `Competitor`.
       kind: "run"; "compile", what the first call of the same name spent on compiling; "missing"; or
         "disagrees", which is not timed.
       median, low, high: over the rounds.
@@ -113,6 +117,7 @@ class Row(NamedTuple):
     case: str
     name: str
     kind: Literal["run", "compile", "missing", "disagrees"]
+    on_device: bool = False
     ours: bool = False
     median: float | None = None
     low: float | None = None
@@ -179,8 +184,9 @@ def measure(scenario: str, case: Case, settings: Settings) -> list[Row]:
             times, median = samples[first.name], medians[first.name]
             first = first._replace(median=median, low=min(times), high=max(times))
             first = first._replace(rounds=len(times), ratio=_ratio(first, medians, above))
-            if first.reads is not None and settings.bandwidth is not None:
-                first = first._replace(share=first.reads / median / settings.bandwidth)
+            bandwidth = settings.device_bandwidth if first.on_device else settings.bandwidth
+            if first.reads is not None and bandwidth is not None:
+                first = first._replace(share=first.reads / median / bandwidth)
             above = median
         rows += [first, *compiled]
     return rows
@@ -197,7 +203,7 @@ def _ratio(row, medians, above):
 
 def _first_call(row, case, competitor) -> list[Row]:
     """Who it is and how far from the expected result; then what the first call compiled."""
-    row = row._replace(ours=competitor.ours, reads=competitor.reads)
+    row = row._replace(reads=competitor.reads, on_device=competitor.on_device, ours=competitor.ours)
     if competitor.times_itself:
         return [row]
     compiling, output = seconds_compiling(competitor.run)

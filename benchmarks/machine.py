@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.threads import usable_cores
@@ -39,6 +40,24 @@ def read_bandwidth(threads: int, *, num_bytes: int = 2**29, rounds: int = 7) -> 
     return num_bytes / best
 
 
+def device_bandwidth(*, num_bytes: int = 2**31, rounds: int = 7) -> float:
+    """Bytes a second that JAX's device reads from its memory: the best of a few sums of an array.
+
+    Args:
+      num_bytes: size of the array; several times the caches, or it measures those.
+      rounds: how often it is read.
+    """
+    array = jax.block_until_ready(jnp.ones(num_bytes // 4, jnp.float32))
+    total = jax.jit(jnp.sum)
+    jax.block_until_ready(total(array))
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        jax.block_until_ready(total(array))
+        best = min(best, time.perf_counter() - start)
+    return num_bytes / best
+
+
 def about(settings, flags: list[str]) -> dict[str, Any]:
     """The head of the JSON: date, commit, machine, versions, threads, dtype, bandwidth, flags.
 
@@ -59,6 +78,7 @@ def about(settings, flags: list[str]) -> dict[str, Any]:
         "threads": settings.threads,
         "dtype": settings.dtype,
         "read_bandwidth": settings.bandwidth,
+        "device_bandwidth": settings.device_bandwidth,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},

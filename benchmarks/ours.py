@@ -35,6 +35,7 @@ def fitting(name: str, reads, loss, params: Params, data: Dataset, **settings: A
         lambda: jax.block_until_ready(fit(loss, params, data, **settings)),
         answer=lambda fitted: path_answer(fitted.params, fitted.losses),
         reads=reads,
+        on_device=True,
         ours=True,
     )
 

@@ -39,6 +39,7 @@ def draw(path: Path, about: dict[str, Any], rows: Sequence[Row]) -> None:
         axis.barh(places, ratios - 1, left=1, color=colours)
         axis.set_yticks(places, [f"{row.case}: {row.name}" for row in panel], fontsize=7)
         axis.set_xscale("log")
+        axis.margins(x=0.15, y=0.01)
         axis.axvline(1, color="black", linewidth=0.8)
         axis.bar_label(axis.containers[0], [f" {ratio:.3g}" for ratio in ratios], fontsize=7)
         axis.set_title(f"{name}: times faster than {panel[0].baseline}", fontsize=9, loc="left")

@@ -1,6 +1,7 @@
 """Tables of at most 100 columns, a sentence that says who wins, and the JSON."""
 
 import json
+import math
 import os
 import re
 import tempfile
@@ -111,7 +112,11 @@ def _who(several_cases, rows):
 
 def write_json(path: Path, about: dict[str, Any], rows: Sequence[Row]) -> None:
     """Writes `{"about": ..., "rows": [...]}` in one stroke: no reader sees half a file."""
-    text = json.dumps({"about": about, "rows": [row._asdict() for row in rows]}, indent=1)
+    records = [row._asdict() for row in rows]
+    for record in records:
+        if record["error"] == math.inf:  # JSON has no such number; the kind and the note say it
+            record["error"] = None
+    text = json.dumps({"about": about, "rows": records}, indent=1, allow_nan=False)
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8"
     ) as file:

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import command, machine, numpy_by_hand, pytorch, scikit_learn
 from benchmarks.compiling import seconds_compiling
 from benchmarks.harness import Case, Competitor, Missing, Row, Settings, disagreement, measure
+from benchmarks.plot import draw
 from benchmarks.problems import (
     RATE,
     Problem,
@@ -22,7 +23,7 @@ from benchmarks.scenarios import SCENARIOS, Scenario
 from tests.reference import value_and_gradient
 from tests.support import make_problem as make_ours
 
-TINY = Settings("tiny", threads=2, bandwidth=2e10)
+TINY = Settings("tiny", threads=2, bandwidth=2e10, device_bandwidth=2e10)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -286,6 +287,9 @@ def test_json_is_written_in_one_stroke(tmp_path):
     keys = {"date", "command", "commit", "cpu", "cores", "device", "threads", "dtype", "versions"}
     assert keys | {"read_bandwidth"} <= written["about"].keys()
     assert written["about"]["versions"]["jax"] == jax.__version__
+    write_json(path, facts(), [row(kind="disagrees", error=float("inf"))])
+    assert json.loads(path.read_text(encoding="utf-8"))["rows"][0]["error"] is None
+    write_json(path, facts(), [row()])
     with pytest.raises(TypeError):
         write_json(path, {"not": object()}, [])
     assert json.loads(path.read_text(encoding="utf-8")) == written
@@ -301,6 +305,7 @@ def test_heading_fits_and_names_the_machine():
 
 def test_bandwidth_is_measured():
     assert machine.read_bandwidth(2, num_bytes=2**16, rounds=2) > 1e6
+    assert machine.device_bandwidth(num_bytes=2**16, rounds=2) > 1e6
 
 
 @pytest.fixture
@@ -356,3 +361,11 @@ def test_plot_without_matplotlib_is_refused_before_anything_is_timed(monkeypatch
     with pytest.raises(SystemExit):
         command.main(["--plot", "ratios.png"])
     assert 'pip install ".[plot]"' in capsys.readouterr().err
+
+
+def test_plot_draws_what_has_a_ratio_to_a_baseline(tmp_path):
+    path = tmp_path / "ratios.png"
+    draw(path, facts(), [row(), row("NumPy by hand", ratio=1.0), row(kind="missing", ratio=None)])
+    assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw(path, facts(), [row(baseline="")])

@@ -32,12 +32,24 @@ class Scenario(NamedTuple):
 SCENARIOS = {
     scenario.name: scenario
     for scenario in [
-        Scenario("full_batch", "Mean squared error, full batches", full_batch.cases),
-        Scenario("robust", "Absolute and Huber loss, full batches", robust.cases),
-        Scenario("mini_batch", "Mean squared error, shuffled mini-batches", mini_batch.cases),
-        Scenario("sweep", "A sweep of learning rates", sweep.cases),
-        Scenario("accuracy", "To a given accuracy", accuracy.cases),
+        Scenario(
+            "full_batch",
+            "Gradient descent on the mean squared error, every row in every step",
+            full_batch.cases,
+        ),
+        Scenario(
+            "robust",
+            "Absolute and Huber loss, every row in every step: nothing to compress",
+            robust.cases,
+        ),
+        Scenario(
+            "mini_batch", "Epochs of shuffled mini-batches, mean squared error", mini_batch.cases
+        ),
+        Scenario("sweep", "The same descent at many learning rates", sweep.cases),
+        Scenario("accuracy", "Least squares to a given accuracy, by whatever way", accuracy.cases),
         Scenario("gradients", "One value and gradient of the mean squared error", gradients.cases),
-        Scenario("growth", "Doubling a problem, and first calls", growth.cases),
+        Scenario(
+            "growth", "What doubling a problem costs, and what a first call does", growth.cases
+        ),
     ]
 }

@@ -42,6 +42,7 @@ def _case(n, d, settings):
                 "gradient": params_answer(pair[1]),
             },
             reads=reads,
+            on_device=True,
             ours=True,
         )
 

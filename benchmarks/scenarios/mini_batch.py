@@ -86,6 +86,7 @@ def _case(plan, settings):
             answer=lambda output: path_answer(*output),
             expected=on(in_batches(jax_orders())),
             reads=reads,
+            on_device=True,
         ),
         fitting("fit", reads, mse, params, data, learning_rate=RATE, **epochs)._replace(
             expected=on(_batches_of_fit(n, batch_size, num_steps, key))

@@ -55,6 +55,7 @@ def cases(settings: Settings) -> Iterator[Case]:
             mapped(),
             of_fits,
             reads=twice_a_step,
+            on_device=True,
             ours=True,
         ),
         Competitor("vmap of fit", mapped(), of_fits, reads=once, ours=True),
@@ -67,6 +68,7 @@ def cases(settings: Settings) -> Iterator[Case]:
                 jax.tree.map(lambda leaf: leaf[:, -1], path.params), path.losses[:, :-1]
             ),
             reads=once,
+            on_device=True,
             ours=True,
         ),
     ]
