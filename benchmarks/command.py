@@ -13,6 +13,7 @@ from benchmarks.machine import about, device_bandwidth, read_bandwidth
 from benchmarks.report import case_table, heading, ratio_table, verdict, write_json
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.threads import usable_cores
+from linreg_jax._files import require_writable
 
 
 def main(flags: list[str]) -> int:
@@ -77,8 +78,11 @@ def _parse(flags: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(flags)
     for option in ("json", "plot"):
         file = getattr(arguments, option)
-        if file is not None and not file.resolve().parent.is_dir():
-            parser.error(f"--{option} {file}: there is no folder {file.resolve().parent}")
+        if file is not None:
+            try:
+                require_writable(file)
+            except OSError as error:
+                parser.error(f"--{option}: {error}")
     if arguments.plot is not None and importlib.util.find_spec("matplotlib") is None:
         parser.error('--plot needs matplotlib, which is not installed: pip install ".[plot]"')
     return arguments

@@ -136,10 +136,6 @@ def disagreement(answer: Answer, expected: Answer) -> float:
     """The largest difference in any part, relative to the part's largest expected entry.
 
     Infinite where the answer is not finite, lacks a part or has one of another shape.
-
-    Example:
-      >>> disagreement({"params": np.array([1.0, 2.0])}, {"params": np.array([1.0, 4.0])})
-      0.5
     """
     if answer.keys() != expected.keys():
         return float("inf")
@@ -216,10 +212,8 @@ def _first_call(row, case, competitor) -> list[Row]:
             return [row._replace(kind="disagrees", note=f"disagrees by {error:.1e}, not timed")]
     if compiling < _LEAST_COMPILING:
         return [row]
-    return [
-        row,
-        row._replace(kind="compile", median=compiling, error=None, tolerance=None, reads=None),
-    ]
+    compiled = row._replace(kind="compile", median=compiling, reads=None)
+    return [row, compiled._replace(error=None, tolerance=None)]
 
 
 def _take_turns(competitors, settings) -> dict[str, list[float]]:

@@ -59,10 +59,13 @@ def squared_error(problem: Problem, num_steps: int, rate: float) -> Answer:
     return {"params": params, "losses": losses}
 
 
-def squared_error_with_ones(problem: Problem, num_steps: int, rate: float) -> Answer:
-    """The same on a copy [X 1], made in the time that counts: fewer calls, rows of d + 1."""
+def squared_error_by_columns(problem: Problem, num_steps: int, rate: float) -> Answer:
+    """The same on a copy [X 1], column after column in memory, made in the time that counts.
+
+    Fewer calls than `squared_error`, and products that OpenBLAS is often faster at.
+    """
     y = problem.y
-    Z = _with_ones(problem.X)
+    Z = _with_ones(problem.X, order="F")
     params = np.zeros(Z.shape[1], Z.dtype)
     gradient, r = np.empty_like(params), np.empty_like(y)
     losses = np.empty(num_steps, Z.dtype)
@@ -231,9 +234,9 @@ def sweep_as_columns(problem: Problem, num_steps: int, rates: np.ndarray) -> Ans
     return {"params": params.T, "losses": losses.T}
 
 
-def _with_ones(X):
-    """[X 1], [n, d + 1]."""
-    Z = np.empty((len(X), X.shape[1] + 1), X.dtype)
+def _with_ones(X, order="C"):
+    """[X 1], [n, d + 1], row after row ("C") or column after column ("F") in memory."""
+    Z = np.empty((len(X), X.shape[1] + 1), X.dtype, order)
     Z[:, :-1] = X
     Z[:, -1] = 1
     return Z

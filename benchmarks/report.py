@@ -2,15 +2,14 @@
 
 import json
 import math
-import os
 import re
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Row
+from linreg_jax._files import write_whole
 
 _WIDTH = 100
 _NAME = 38  # columns of the longest name
@@ -117,11 +116,7 @@ def write_json(path: Path, about: dict[str, Any], rows: Sequence[Row]) -> None:
         if record["error"] == math.inf:  # JSON has no such number; the kind and the note say it
             record["error"] = None
     text = json.dumps({"about": about, "rows": records}, indent=1, allow_nan=False)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text + "\n")
-    os.replace(file.name, path)
+    write_whole(path, [text.encode(), b"\n"])
 
 
 def _unit(seconds):

@@ -32,7 +32,7 @@ def _case(n, d, num_steps, settings):
 
     competitors: list[Competitor | Missing] = [
         by_hand("NumPy by hand", numpy_by_hand.squared_error, twice_a_step),
-        by_hand("NumPy by hand on [X 1]", numpy_by_hand.squared_error_with_ones, twice_a_step),
+        by_hand("NumPy, [X 1] by columns", numpy_by_hand.squared_error_by_columns, twice_a_step),
         by_hand("NumPy on its own Gram matrix", numpy_by_hand.squared_error_on_gram, once),
         *pytorch.missing("PyTorch"),
     ]
