@@ -171,7 +171,8 @@ def _gradient(data, factors, theta, intercept):
     """
 
     rows, (high, low) = factors.rows, theta
-    n, d, k = *data.X.shape, data.y.shape[1]
+    n, d = data.X.shape
+    k = data.y.shape[1]
     block_rows = min(n, max(64, min(1024, 2**16 // ((d + 1) * k))))
 
     def add_block(total, block):

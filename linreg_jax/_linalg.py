@@ -1,9 +1,8 @@
 """Linear algebra on the weighted rows [b X y] of a data set, without a copy of them.
 
 b is what multiplies the bias (1, or `bias_column`), S the diagonal of the sample weights, and y is
-always [n, k] here. Everything a squared loss knows of the data is [b X y]ᵀ S [b X y]: as the Gram
-matrix itself (`gram`), or as its triangular factor (`triangular_factor`), which keeps twice the
-digits.
+[n, k] in what follows unless it says otherwise. Everything a squared loss knows of the data is
+[b X y]ᵀ S [b X y], and its triangular factor keeps twice the digits of the matrix itself.
 """
 
 from typing import NamedTuple
@@ -12,10 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from linreg_jax._numerics import matmul
 from linreg_jax.dataset import multiplies_bias
-
-_BLOCK_ROWS = 4096
 
 
 def target_columns(y):
@@ -120,44 +116,6 @@ def triangular_factor(data, *, intercept=True, prepare=None, block_rows=None):
     return factors[0]
 
 
-class Gram(NamedTuple):
-    """The blocks of [b X y]ᵀ S [b X y].
-
-    Attributes:
-      bb: [] bᵀSb.
-      Xb: [d] XᵀSb.
-      XX: [d, d] XᵀSX.
-      by: [k] bᵀSy.
-      Xy: [d, k] XᵀSy.
-      yy: [k, k] yᵀSy.
-    """
-
-    bb: Array
-    Xb: Array
-    XX: Array
-    by: Array
-    Xy: Array
-    yy: Array
-
-
-def gram(data):
-    """The blocks of [b X y]ᵀ S [b X y], as a `Gram`; it squares the condition number."""
-    b, X, y = multiplies_bias(data), data.X, target_columns(data.y)
-    if data.sample_weight is None:
-        Sb, SX, Sy = b, X, y
-    else:
-        s = data.sample_weight
-        Sb, SX, Sy = s * b, s[:, None] * X, s[:, None] * y
-    return Gram(
-        bb=matmul(Sb, b),
-        Xb=matmul(Sb, X),
-        XX=matmul(X.T, SX),
-        by=matmul(Sb, y),
-        Xy=matmul(X.T, Sy),
-        yy=matmul(y.T, Sy),
-    )
-
-
 class Centring(NamedTuple):
     """How rows are scaled by powers of 2, exactly, and then centred: (X / unit) - b mean.
 
@@ -197,17 +155,20 @@ class Centring(NamedTuple):
 
 def centring(data, *, intercept=True):
     """The `Centring` of data whose targets are [n, k]."""
-    _, X, y = weighted_rows(data)  # so that rows that weigh nothing have no say
+    b, X, y, s = multiplies_bias(data), data.X, data.y, data.sample_weight
+    if s is not None:  # rows that weigh nothing have no say
+        X, y = (jnp.where((s > 0)[:, None], columns, 0) for columns in (X, y))
     units = _power_of_two(X), _power_of_two(y)
     rows = Centring(*units, *map(jnp.zeros_like, units))
     if not intercept:
         return rows
 
     # Sums and not products: one reads X several times faster, on rows that are sharded too.
-    b, X, y = weighted_rows(rows.scaled(data))
-    bb = jnp.sum(b * b)
+    sb = b if s is None else s * b
+    bb = jnp.sum(sb * b)
     bb = jnp.where(bb > 0, bb, 1)
-    bX, by = (jnp.sum(b[:, None] * columns, axis=0) for columns in (X, y))
+    scaled = rows.scaled(data)
+    bX, by = (jnp.sum(sb[:, None] * columns, axis=0) for columns in (scaled.X, scaled.y))
     return rows._replace(mean=bX / bb, mean_y=by / bb)
 
 

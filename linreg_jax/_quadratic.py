@@ -22,13 +22,13 @@ def require_squared(loss, caller):
     if loss.curvature is None:
         raise ValueError(
             f"{caller} needs a squared loss (mse, half_mse, sse or half_sse), got {loss}: "
-            "its minimum has no formula; fit finds it step by step"
+            "only they are quadratic; fit takes any loss, step by step"
         )
     for penalty in loss.penalties:
         if not isinstance(penalty, Ridge):
             raise ValueError(
                 f"{caller} takes ridge penalties only, got {loss}: with {penalty} the loss is not "
-                "quadratic; fit finds its minimum step by step"
+                "quadratic; fit takes any penalty, step by step"
             )
 
 

@@ -1,14 +1,13 @@
 """Will it explode? What the curvature of a loss says of gradient descent, before a run."""
 
 import functools
-import textwrap
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
+from linreg_jax._diagnosis_text import in_sentences
 from linreg_jax._linalg import (
     centring,
     map_blocks,
@@ -19,14 +18,12 @@ from linreg_jax._linalg import (
 from linreg_jax._numerics import matmul
 from linreg_jax._quadratic import quadratic, ridge_strength
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting
-from linreg_jax.dataset import Dataset, check_dataset, multiplies_bias, total_weight
+from linreg_jax.dataset import Dataset, check_dataset, is_compressed, multiplies_bias, total_weight
 from linreg_jax.gradients import require_loss
 from linreg_jax.losses import Huber, LogCosh, Loss, example_weights, mse
 from linreg_jax.penalties import Lasso, Ridge
 
 _BLOCK_ROWS = 1024
-# A feature whose size differs from another's by more than this factor is named.
-_FAR_APART = 10.0
 # A feature with at least this share of its unit length in directions without curvature is named.
 _INVOLVED = 0.01
 
@@ -40,7 +37,7 @@ class Diagnosis(NamedTuple):
 
     Attributes:
       loss: the loss that was diagnosed.
-      num_examples: [] rows of the data.
+      num_examples: [] rows of the data, or the weight that compressed rows stand for.
       curvatures: [p] of the p parameters of one target, largest first; 0 beyond the rank.
       rank: [] how many directions have any curvature.
       largest_curvature: [] L.
@@ -148,7 +145,7 @@ class Diagnosis(NamedTuple):
         known = not any(is_traced(leaf) for leaf in jax.tree.leaves(self))
         if not known or self.curvatures.ndim != 1:
             return repr(self)  # traced, or many diagnoses in one
-        return "\n".join(textwrap.fill(line, 79) for line in _sentences(self))
+        return in_sentences(self)
 
 
 def _as_rates(learning_rate, dtype):
@@ -194,10 +191,10 @@ def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diag
     Example:
       >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
       >>> print(diagnose(data))
-      The curvature of mse on these 3 examples lies between 0.7305 and 14.6:
+      The curvature of mse on these 3 examples lies between 0.7304 and 14.6:
       condition number 19.99.
       Gradient descent explodes at learning rates above 0.137 (for instance at
-      0.1507, where float32 overflows after 225 steps from 0).
+      0.1507, where float32 overflows after 222 steps from 0).
       The best constant rate is 0.1304: a step takes at least 9.528 % off the
       distance to the minimum, which leaves 1 % after 46 steps and a millionth after
       138.
@@ -265,7 +262,7 @@ def _diagnose(loss, data, intercept):
     best = jnp.where(mu > 0, 2 / _or_one(L + mu), jnp.where(L > 0, 1 / _or_one(L), jnp.inf))
     return Diagnosis(
         loss=loss,
-        num_examples=jnp.asarray(data.X.shape[0]),
+        num_examples=total_weight(data) if is_compressed(data) else jnp.asarray(data.X.shape[0]),
         curvatures=curvatures,
         rank=rank,
         largest_curvature=L,
@@ -319,108 +316,3 @@ def _overflow_size(data, curvature, U, s, Vt, z, intercept):
 def _or_one(value):
     """`value`, or 1 where it is 0 and something is divided by it."""
     return jnp.where(value > 0, value, 1)
-
-
-def _sentences(diagnosis):
-    """The diagnosis in sentences; the same numbers that its fields hold."""
-    d = jax.tree.map(np.asarray, diagnosis)
-    p, num_features = d.curvatures.shape[0], d.feature_scale.shape[0]
-    name, dtype = str(diagnosis.loss), d.curvatures.dtype
-    if d.largest_curvature == 0:
-        yield f"{name} is flat on these data: every feature is 0, and no step moves anything."
-        return
-    if diagnosis.is_bound:
-        yield (
-            f"The curvature of {name} is nowhere above {_number(d.largest_curvature)} on these "
-            f"{d.num_examples} examples."
-        )
-        yield (
-            f"Safe learning rates: below {_number(d.largest_stable_rate)} every step descends; "
-            f"{_number(d.best_rate)} is the rate with the best guarantee."
-        )
-    else:
-        yield (
-            f"The curvature of {name} on these {d.num_examples} examples lies between "
-            f"{_number(d.smallest_curvature)} and {_number(d.largest_curvature)}: condition number "
-            f"{_number(d.condition_number)}."
-        )
-        taken = 2 * d.smallest_curvature / (d.largest_curvature + d.smallest_curvature)
-        beyond = 1.1 * d.largest_stable_rate
-        step = float(diagnosis.overflow_step(beyond))
-        overflow = (
-            f", where {dtype} overflows after {step:.0f} steps from 0" if step < np.inf else ""
-        )
-        yield (
-            f"Gradient descent explodes at learning rates above {_number(d.largest_stable_rate)}"
-            f" (for instance at {_number(beyond)}{overflow if step < np.inf else ''})."
-        )
-        yield (
-            f"The best constant rate is {_number(d.best_rate)}: a step takes at least "
-            f"{_number(100 * taken)} % off the distance to the minimum, which leaves 1 % after "
-            f"{_count(diagnosis.steps_to(0.01))} steps and a millionth after "
-            f"{_count(diagnosis.steps_to(1e-6))}."
-        )
-    if d.rank < p:
-        yield from _deficiency(d, p, num_features)
-    yield from _scaling(d, p > num_features)
-
-
-def _deficiency(d, p, num_features):
-    few = d.num_examples < p
-    yield (
-        f"Only {d.rank} of {p} parameters are determined"
-        + (f", by {d.num_examples} examples" if few else "")
-        + ": many minima are equally good; solve returns the shortest, and descent stays where it "
-        "started in the other directions."
-    )
-    if d.constant.any() and p > num_features:
-        yield f"Constant: {_features(d.constant)}; the bias does the same. Drop what is constant."
-    elif d.constant.any():
-        yield f"Nothing but 0: {_features(d.constant)}. Drop what is 0."
-    if d.collinear.any() and not few:
-        yield f"Combinations of each other: {_features(d.collinear)}. Drop what is said twice."
-
-
-def _scaling(d, intercept):
-    """What `standardize` would mend: features of very different size, or far from 0."""
-    if not d.condition_number > 4 * d.standardized_condition_number:
-        return
-    used = np.flatnonzero(~d.constant)
-    deviation = d.feature_deviation
-    large, small = used[np.argmax(deviation[used])], used[np.argmin(deviation[used])]
-    far = used[np.argmax(d.feature_scale[used] / deviation[used])]
-    about = "its mean" if intercept else "0"
-    found = []
-    if deviation[large] > _FAR_APART * deviation[small]:
-        found.append(
-            f"about {about}, feature {large} has a root mean square of {_number(deviation[large])} "
-            f"and feature {small} of {_number(deviation[small])}"
-        )
-    if d.feature_scale[far] > _FAR_APART * deviation[far]:
-        found.append(
-            f"feature {far} lies {_number(d.feature_scale[far])} from 0 and varies by "
-            f"{_number(deviation[far])}"
-        )
-    if found:
-        yield (
-            "Features want scaling: " + "; ".join(found) + ". standardize(data) would make the "
-            f"condition number {_number(d.standardized_condition_number)}."
-        )
-
-
-def _number(value):
-    return f"{float(value):.4g}"
-
-
-def _count(value):
-    return f"{float(value):,.0f}" if value < 1e6 else f"{float(value):.2g}"
-
-
-def _features(chosen):
-    """`features 0, 3 and 4`, or the first ten of many."""
-    places = [str(place) for place in np.flatnonzero(chosen)]
-    if len(places) == 1:
-        return f"feature {places[0]}"
-    if len(places) > 10:
-        return f"features {', '.join(places[:10])} and {len(places) - 10} more"
-    return f"features {', '.join(places[:-1])} and {places[-1]}"

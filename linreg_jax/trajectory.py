@@ -78,8 +78,8 @@ def trajectory(
       >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
       >>> start = Params(jnp.array([1.0]), jnp.array(0.0))
       >>> path = trajectory(half_sse, start, data, learning_rate=0.01, steps=jnp.array([0, 1]))
-      >>> print(path.params.weights[:, 0], path.params.bias, path.losses)
-      [1.  3.6] [0.   1.14] [2230. ...]
+      >>> print(path.params.weights[:, 0].round(2), path.params.bias.round(2), path.losses.round())
+      [1.  3.6] [0.   1.14] [2230. 1511.]
     """
     require_squared(loss, "trajectory")
     check_dataset(data)
@@ -91,17 +91,17 @@ def trajectory(
     momentum = jnp.asarray(
         scalar_setting("momentum", momentum, rule, is_not_negative), data.X.dtype
     )
-    steps = _whole_numbers(steps)
+    counts = _whole_numbers(steps)
     for name, array, most in [
         ("learning_rate", rates, 1),
-        ("steps", steps, 1),
+        ("steps", counts, 1),
         ("momentum", momentum, 0),
     ]:
         if array.ndim > most:
             accepted = "one number, []" if most == 0 else "one number, [], or a list of them, [m]"
             raise ValueError(f"{name} has shape {shape_text(array.shape)}: it must be {accepted}")
-    path = _trajectory(loss, params, data, rates.reshape(-1), steps.reshape(-1), momentum)
-    drop = tuple(axis for axis, array in enumerate((rates, steps)) if array.ndim == 0)
+    path = _trajectory(loss, params, data, rates.reshape(-1), counts.reshape(-1), momentum)
+    drop = tuple(axis for axis, array in enumerate((rates, counts)) if array.ndim == 0)
     return jax.tree.map(lambda leaf: jnp.squeeze(leaf, drop), path)
 
 
