@@ -111,20 +111,22 @@ def read_table(
     chosen = [source.names.index(name) for name in columns]
 
     X, y = np.empty((source.num_rows, d), dtype), np.empty(source.num_rows, dtype)
+    largest = float(np.finfo(dtype).max) / 16  # whose reciprocal is a number in full too
     kept, missing, filled = [], np.zeros(len(columns), int), 0
     for values, places in source.batches(chosen):
         nans = np.isnan(values)
         complete = ~nans.any(axis=1)
         missing += nans.sum(axis=0)
         kept.append(complete)
-        with np.errstate(over="ignore"):  # reported here, with its place
-            rounded = values.astype(dtype)
-        if np.isinf(rounded).any():
-            raise ValueError(_infinity_text(path, source.place, places, columns, values, rounded))
+        too_large = np.abs(values) > largest
+        if too_large.any():
+            row, column = np.argwhere(too_large)[0].tolist()
+            where = f"{path}, {source.place} {places[row]}, column {columns[column]!r}"
+            raise ValueError(f"{where}: {_too_large_text(values[row, column], largest, dtype)}")
         end = filled + int(complete.sum())
-        X[filled:end] = rounded[complete, :d]
+        X[filled:end] = values[complete, :d]
         if target is not None:
-            y[filled:end] = rounded[complete, d]
+            y[filled:end] = values[complete, d]
         filled = end
     if not kept:
         raise ValueError(f"{path} has a header and no rows")
@@ -177,16 +179,13 @@ def _missing_text(path, columns, missing, kept, filled, drop_missing):
     return f"{where}; fill them, or go on without those rows with --drop-missing (drop_missing)"
 
 
-def _infinity_text(path, place, places, columns, values, rounded):
-    row, column = np.argwhere(np.isinf(rounded))[0].tolist()
-    where = f"{path}, {place} {places[row]}, column {columns[column]!r}"
-    value, dtype = values[row, column], rounded.dtype
+def _too_large_text(value, largest, dtype):
     if np.isinf(value):
-        return f"{where}: the number is infinite or too large; correct it or drop the line"
-    largest = float(np.finfo(dtype).max)
+        return "the number is infinite or too large; correct it or drop the line"
+    mend = ", or compute in float64 (--float64)" if dtype == "float32" else ""
     return (
-        f"{where}: {value:g} does not fit {dtype} (largest {largest:.2g}); rescale the column, or "
-        "compute in float64 (--float64)"
+        f"{value:g} is too large to compute with in {dtype} (at most {largest:.2g}): rescale the "
+        f"column{mend}"
     )
 
 

@@ -166,11 +166,13 @@ def test_ragged_rows_are_found_among_columns_that_are_not_read(write):
         read_table(path, target="b", features=["a"])
 
 
-def test_a_number_too_large_for_float32_names_its_place_and_the_mend(write):
-    path = write("a,y\n1,2\n1e308,4\n")
-    assert read_table(path, target="y").X[1, 0] == 1e308
-    with pytest.raises(ValueError, match=r"line 3, column 'a': 1e\+308 does not fit float32.*--fl"):
+def test_a_number_too_large_names_its_place_and_the_mend(write):
+    path = write("a,y\n1,2\n1e100,4\n")
+    assert read_table(path, target="y").X[1, 0] == 1e100
+    with pytest.raises(ValueError, match=r"line 3, column 'a': 1e\+100 is too large .*--float64"):
         read_table(path, target="y", dtype="float32")
+    with pytest.raises(ValueError, match=r"1e\+308 is too large .* float64 \(at most 1.1e\+307\)"):
+        read_table(write("a,y\n1,2\n1e308,4\n"), target="y")
 
 
 def test_columns_asked_for_wrongly(write):

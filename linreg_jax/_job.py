@@ -1,0 +1,201 @@
+"""What the commands share: a file's columns made ready, and a run over them."""
+
+import functools
+import math
+import sys
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from linreg_jax._surface import is_squared
+from linreg_jax.compression import compress
+from linreg_jax.dataset import (
+    Dataset,
+    Standardization,
+    as_dataset,
+    split,
+    standardize,
+    total_weight,
+)
+from linreg_jax.diagnosis import diagnose
+from linreg_jax.losses import Huber, LogCosh, Loss
+from linreg_jax.model import init_params
+from linreg_jax.penalties import ridge
+from linreg_jax.records import Fit
+from linreg_jax.tables import read_table
+from linreg_jax.training import fit
+
+OPTIMIZERS = {
+    "sgd": optax.sgd,
+    "momentum": functools.partial(optax.sgd, momentum=0.9),
+    "nesterov": functools.partial(optax.sgd, momentum=0.9, nesterov=True),
+    "adam": optax.adam,
+    "rmsprop": optax.rmsprop,
+    "adagrad": optax.adagrad,
+}
+MOST_STEPS = 10_000
+
+
+class Job(NamedTuple):
+    """A data set as it is trained on, and the way back to the file.
+
+    Attributes:
+      data: `Dataset` to train on, standardized if asked for.
+      test: `Dataset` held out, on the same scale; None: nothing was.
+      restore: the `Standardization`; None: the features are as in the file.
+      loss: what to minimise, with its penalty.
+      features, target: names.
+      num_dropped: rows left out because they miss a value.
+      seconds: reading took.
+    """
+
+    data: Dataset
+    test: Dataset | None
+    restore: Standardization | None
+    loss: Loss
+    features: tuple[str, ...]
+    target: str
+    num_dropped: int
+    seconds: float
+
+    @property
+    def trained_on(self):
+        """Names of the features as they are trained on, for pictures."""
+        return [name if self.restore is None else f"{name}, standardized" for name in self.features]
+
+
+def warn(text):
+    """One line on standard error."""
+    print(f"linreg-jax: warning: {text}", file=sys.stderr)
+
+
+def prepare(arguments) -> Job:
+    """Reads the file and makes of it what the arguments say.
+
+    Raises:
+      OSError, ValueError: as `read_table` says; a test fraction that leaves nothing to train on.
+    """
+    began = time.perf_counter()
+    table = read_table(
+        arguments.file,
+        target=arguments.target,
+        features=arguments.features,
+        dtype="float64" if arguments.float64 else "float32",
+        drop_missing=arguments.drop_missing,
+    )
+    num_dropped = int((~table.kept).sum())
+    if num_dropped:
+        warn(f"dropped {num_dropped:,} of {table.kept.size:,} rows, which miss a value")
+    constant = [
+        name
+        for name, low, high in zip(table.features, table.X.min(0), table.X.max(0), strict=True)
+        if low == high
+    ]
+    if constant:
+        warn(f"constant, so without a say beside the intercept: {', '.join(constant)}")
+    y = np.asarray(table.y)
+    largest = math.sqrt(float(np.finfo(y.dtype).max) / y.size)
+    if np.abs(y).max() > largest:
+        raise ValueError(
+            f"{arguments.target!r} holds numbers too large to square in {y.dtype} "
+            f"(at most {largest:.2g}): rescale the column"
+        )
+    data, test = as_dataset(table.X, y), None
+    if getattr(arguments, "test_fraction", None) is not None:
+        data, test = split(data, jax.random.key(arguments.seed), arguments.test_fraction)
+    restore = None
+    if arguments.standardize:
+        data, restore = jax.jit(standardize)(data)
+        if test is not None:
+            X = (test.X - restore.mean[None, :]) / restore.scale[None, :]
+            test = test._replace(X=X)
+    loss = arguments.loss if arguments.ridge is None else arguments.loss + ridge(arguments.ridge)
+    seconds = time.perf_counter() - began
+    features, target = table.features, arguments.target
+    return Job(data, test, restore, loss, features, target, num_dropped, seconds)
+
+
+def train(job: Job, arguments, *, rate=None, num_steps=MOST_STEPS, record=False) -> Fit:
+    """A run from zero.
+
+    Args:
+      job: a `Job`.
+      arguments: of the command line: optimizer, learning_rate, steps, epochs, batch_size, seed.
+      rate: in place of the arguments' learning rate.
+      num_steps: where the arguments give neither steps nor epochs.
+      record: whether to record the parameters, and to take all the steps.
+
+    Raises:
+      ValueError: epochs without a batch size, or a batch larger than the data.
+    """
+    n, batch_size = job.data.X.shape[0], arguments.batch_size
+    if arguments.epochs is not None and batch_size is None:
+        raise ValueError("--epochs needs --batch-size: without one, every step sees every row")
+    if batch_size is not None and batch_size > n:
+        raise ValueError(f"--batch-size must be at most the {n} rows to train on, got {batch_size}")
+    length = {"num_epochs": arguments.epochs}
+    if arguments.epochs is None:
+        length = {"num_steps": arguments.steps or num_steps}
+        total = length["num_steps"]
+    else:
+        total = arguments.epochs * -(-n // batch_size)
+    data, start = job.data, init_params(job.data)
+    if batch_size is None and is_squared(job.loss):
+        data = compress(data)
+    rate = rate or arguments.learning_rate or automatic_rate(job.loss, data, arguments, total)
+    tolerance = None
+    if batch_size is None and not record and is_smooth(job.loss):
+        at_start = jax.grad(job.loss)(start, data)
+        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in at_start))
+        # of the norm at the start; what rounding leaves is about half of it, in float32
+        tolerance = norm * (1e-12 if arguments.float64 else 1e-5)
+    return fit(
+        job.loss,
+        start,
+        data,
+        learning_rate=rate,
+        batch_size=batch_size,
+        key=None if batch_size is None else jax.random.key(arguments.seed),
+        optimizer=OPTIMIZERS[arguments.optimizer],
+        tolerance=tolerance,
+        record_params=record,
+        **length,
+    )
+
+
+def automatic_rate(loss, data, arguments, num_steps):
+    """What `--learning-rate auto` stands for: a rate, or a schedule.
+
+    Plain gradient descent on a loss with a largest stable rate takes the best constant rate of
+    `diagnose`; with momentum half the stable one. A mini-batch of B curves more than all the data,
+    by the trace of the Hessian over B at worst on average, and its rate is 1 / (L + trace / B).
+
+    The other losses, whose gradient does not shrink towards the minimum, and the other optimizers,
+    whose steps do not follow the gradient's size, take a rate that falls to 1/10,000 of a first one
+    in the units of the parameters.
+    """
+    has_momentum = arguments.optimizer in ("momentum", "nesterov")
+    follows_gradient = has_momentum or arguments.optimizer == "sgd"
+    if is_smooth(loss) and follows_gradient:
+        verdict = diagnose(data, loss)
+        if arguments.batch_size is None:
+            rate = verdict.largest_stable_rate / 2 if has_momentum else verdict.best_rate
+            return float(rate)
+        curvature = verdict.largest_curvature + jnp.sum(verdict.curvatures) / arguments.batch_size
+        if loss.reduction == "sum":
+            curvature = curvature * arguments.batch_size / data.X.shape[0]
+        return float((0.1 if has_momentum else 1.0) / curvature)
+    count = float(total_weight(data))
+    spread = math.sqrt(float(jnp.sum(data.y**2)) / count) or 1.0
+    square = float(jnp.sum(data.X**2)) / (count * data.X.shape[1]) or 1.0
+    first = spread / square if follows_gradient else 0.1 * spread / math.sqrt(square)
+    return optax.exponential_decay(0.1 * first if has_momentum else first, num_steps, 1e-4)
+
+
+def is_smooth(loss):
+    """Whether the gradient vanishes towards the minimum."""
+    return loss.curvature is not None or isinstance(loss, (Huber, LogCosh))

@@ -1,0 +1,156 @@
+"""The pictures that the command line draws, into files."""
+
+import io
+from pathlib import Path
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from linreg_jax import plotting
+from linreg_jax._files import write_whole
+from linreg_jax._job import is_smooth, train
+from linreg_jax._surface_plots import rate_axes
+from linreg_jax.checking import check_gradients
+from linreg_jax.data import load_hubble
+from linreg_jax.diagnosis import diagnose
+from linreg_jax.losses import mse
+from linreg_jax.model import init_params
+from linreg_jax.training import fit
+
+_STEPS = 100  # of a path, unless the arguments say otherwise
+
+
+def require_format(path, *, is_film):
+    """Raises where a file of such a name cannot be drawn.
+
+    Raises:
+      ValueError: another kind of file, or an .mp4 without ffmpeg.
+    """
+    if is_film:
+        plotting.film_writer(Path(path), 12)
+        return
+    known = Figure().canvas.get_supported_filetypes()
+    suffix = Path(path).suffix.lower().lstrip(".")
+    if suffix not in known:
+        raise ValueError(f"{path} has no kind of picture in its name: end it in .png, .pdf or .svg")
+
+
+def draw(arguments, job) -> None:
+    """The picture of `linreg-jax plot`."""
+    names = {"feature_names": job.trained_on}
+    path, kind = arguments.out, arguments.kind
+    over = None if arguments.over is None else _over(arguments.over, job)
+
+    def run(rate=None, *, record):
+        return train(job, arguments, rate=rate, num_steps=_STEPS, record=record)
+
+    rates = arguments.rates or (
+        [None] if arguments.learning_rate else _telling_rates(job, arguments)
+    )
+    if kind == "animation":
+        result = run(_one(arguments), record=True)
+        plotting.animate(
+            result, job.data, path, loss=job.loss, over=over, target_name=job.target, **names
+        )
+        return
+    if kind == "learning-rates":
+        shown = arguments.rates or _rates_around(job, (0.1, 0.6, 1.02))
+        figure = Figure(figsize=(8.0, 4.0 + 3.2 * -(-len(shown) // 3)), layout="constrained")
+        axes = rate_axes(figure, len(shown))
+        steps = {} if arguments.steps is None else {"num_steps": arguments.steps}
+        plotting.plot_learning_rates(
+            job.loss, job.data, shown, over=over, ax=axes, **steps, **names
+        )
+        _write(figure, path)
+        return
+    figure = Figure(layout="constrained")
+    ax = figure.subplots()
+    if kind == "surface":
+        runs = [run(rate, record=True) for rate in rates]
+        plotting.plot_surface(job.loss, job.data, runs, over=over, ax=ax, **names)
+    elif kind == "losses":
+        runs = [run(rate, record=False) for rate in rates]
+        plotting.plot_losses(*runs, loss_name=str(job.loss), ax=ax)
+    elif kind == "fit":
+        result = train(job, arguments, rate=_one(arguments))
+        plotting.plot_fit(result.params, job.data, target_name=job.target, ax=ax, **names)
+    else:
+        scale = float(np.std(job.data.y)) or 1.0
+        params = init_params(job.data, key=jax.random.key(arguments.seed), scale=scale)
+        plotting.plot_gradient_check(check_gradients(job.loss, params, job.data), ax=ax)
+    _write(figure, path)
+
+
+def draw_fit(path, job, result) -> None:
+    """The picture of `linreg-jax fit --plot`: the fit, and how the loss went down."""
+    figure = Figure(figsize=(11.0, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    plotting.plot_fit(
+        result.params, job.data, feature_names=job.trained_on, target_name=job.target, ax=left
+    )
+    plotting.plot_losses(result, loss_name=str(job.loss), ax=right)
+    _write(figure, path)
+
+
+def draw_hubble(path) -> None:
+    """Hubble's fit, and the ways to it over the loss."""
+    data = load_hubble()
+    best = float(diagnose(data, mse).best_rate)
+    runs = [
+        fit(mse, init_params(data), data, learning_rate=rate, num_steps=200, record_params=True)
+        for rate in (0.1 * best, best)
+    ]
+    figure = Figure(figsize=(11.0, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    distance = "distance (Mpc)"
+    plotting.plot_fit(
+        runs[1].params, data, feature_names=distance, target_name="velocity (km/s)", ax=left
+    )
+    plotting.plot_surface(mse, data, runs, feature_names=distance, ax=right)
+    _write(figure, path)
+
+
+def _one(arguments):
+    """The first of the rates given, or None."""
+    return arguments.rates[0] if arguments.rates else None
+
+
+def _telling_rates(job, arguments):
+    """A slow rate, a good one and one that swings, for plain gradient descent; else the one."""
+    plain = arguments.optimizer == "sgd" and arguments.batch_size is None
+    return _rates_around(job, (0.05, 0.5, 0.95)) if plain and is_smooth(job.loss) else [None]
+
+
+def _rates_around(job, shares):
+    """Shares of the largest stable rate.
+
+    Raises:
+      ValueError: the loss has none.
+    """
+    try:
+        limit = float(diagnose(job.data, job.loss).largest_stable_rate)
+    except ValueError as error:
+        raise ValueError(f"--rates must say which learning rates: {error}") from None
+    return [share * limit for share in shares]
+
+
+def _over(names, job):
+    """The two parameters that `--over` names.
+
+    Raises:
+      ValueError: not two, or one that is not there.
+    """
+    known = {name: j for j, name in enumerate(job.features)} | {"intercept": "bias"}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"--over must name features or intercept, got {name!r}")
+    if len(names) != 2:
+        raise ValueError(f"--over must name two parameters, got {len(names)}")
+    return tuple(known[name] for name in names)
+
+
+def _write(figure, path):
+    picture = io.BytesIO()
+    figure.savefig(picture, format=Path(path).suffix.lower().lstrip("."), dpi=150)
+    write_whole(path, [picture.getvalue()])
