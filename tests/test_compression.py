@@ -294,6 +294,13 @@ def test_rows_on_several_devices(method):
     assert relative_error(gram(small), gram(data)) < 5e-6  # rounding of sums of 4,800 rows
 
 
+def test_no_copy_of_the_features_is_made():
+    n, d = 100_000, 16
+    X, column = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((n, d), (n,)))
+    program = jax.jit(compress).lower(Dataset(X, column)).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 4 * n * d / 2
+
+
 def test_many_data_sets_at_once():
     _, data = make_problem(13, n=120, d=4)
     many = Dataset(jnp.stack([data.X, 2 * data.X]), jnp.stack([data.y, data.y - 1]))
