@@ -119,7 +119,6 @@ def residual_rounding(params, data):
     return lax.map(one_target, jax.tree.map(lambda leaf: leaf.T, targets)).T
 
 
-@jax.jit
 def rounding_bounds(argument, params, data, off):
     """`Bounds` of the loss and its gradient.
 
@@ -135,46 +134,44 @@ def rounding_bounds(argument, params, data, off):
       off: [n] or [n, k], how far each residual may be off, as `residual_rounding` says.
     """
     loss, u = as_loss(argument), unit_roundoff(params, data)
+    n = data.X.shape[0]
+    b = jnp.zeros(n, data.X.dtype) if params.bias is None else multiplies_bias(data)
+    averaged = data.sample_weight is not None and data.count is None and loss.reduction == "mean"
+    counted = data.sample_weight if averaged else jnp.zeros_like(b)
+    # Apart from the first, these compile once for every loss.
+    terms = _terms(argument, params, data, off)
+    value, gradient, difference = _sum_bounds(data.X, b, counted, terms, u)
+    bias = None if params.bias is None else gradient[-1]
+    bias_difference = None if params.bias is None else difference[-1]
+    bounds = Bounds(value, Params(gradient[:-1], bias), Params(difference[:-1], bias_difference))
+    return _with_penalties(argument, params, bounds, u) if loss.penalties else bounds
+
+
+@jax.jit
+def _terms(argument, params, data, off):
+    """What each example adds to its loss and slope, and to their errors; each shaped as y."""
+    loss, u = as_loss(argument), unit_roundoff(params, data)
     r = residuals(params, data)
     a = jnp.broadcast_to(example_weights(loss, data), data.y.shape[:1])
     cost, slope = _with_slope(loss.rho)(jnp.stack([r, r + off, r - off]))
     raised = jnp.max(jnp.abs(cost[1:] - cost[:1]), axis=0)
     moved = jnp.max(jnp.abs(slope[1:] - slope[:1]), axis=0)
-    b = jnp.zeros_like(a) if params.bias is None else multiplies_bias(data)
-    counted = jnp.zeros_like(a)
-    if data.sample_weight is not None and data.count is None and loss.reduction == "mean":
-        counted = data.sample_weight
-    sums = (slope[0], moved, _difference_rounding(loss, r, u), cost[0], raised)
-    sums = tuple(per_example(a, r) * each for each in sums)
+    each = slope[0], moved, _difference_rounding(loss, r, u), cost[0], raised
+    return tuple(per_example(a, r) * value for value in each)
 
-    def one_target(target):
-        return _one_target(data.X, b, counted, target, u)
 
-    if r.ndim == 1:
-        value, gradient, difference = one_target(sums)
-    else:
-        by_target = tuple(each.T for each in sums)
-        value, gradient, difference = lax.map(one_target, by_target)
-        value, gradient, difference = jnp.sum(value), gradient.T, difference.T
-
-    w = params.weights
-    steepness = jnp.zeros_like(w)
-    off_difference = jnp.zeros_like(w)
+@jax.jit
+def _with_penalties(argument, params, bounds, u):
+    loss, w = as_loss(argument), params.weights
+    value, gradient, difference = bounds
     for p in loss.penalties:
-        steepness = steepness + p.strength * jnp.abs(_with_slope(p.rho)(w)[1])
+        steepness = jnp.abs(_with_slope(p.rho)(w)[1])
         h = jnp.where(w == 0, 1, jnp.abs(w) / 2)
-        off_difference = off_difference + p.strength * sum(_quotient_rounding(p.rho, w, h, 1, u))
-    value = value + u * (_FEW + w.size) * jnp.abs(loss.penalty(params))
-    return Bounds(
-        value,
-        _as_params(params, gradient, _FEW * u * steepness),
-        _as_params(params, difference, off_difference),
-    )
-
-
-def _as_params(params, bound, penalties):
-    weights = bound[:-1] + penalties
-    return Params(weights, None if params.bias is None else bound[-1])
+        rounding = sum(_quotient_rounding(p.rho, w, h, 1, u))
+        weights = gradient.weights + _FEW * u * p.strength * steepness
+        gradient = gradient._replace(weights=weights)
+        difference = difference._replace(weights=difference.weights + p.strength * rounding)
+    return Bounds(value + u * (_FEW + w.size) * jnp.abs(loss.penalty(params)), gradient, difference)
 
 
 def _with_slope(rho):
@@ -219,8 +216,19 @@ def _quotient_rounding(rho, r, h, arms, u):
     return error / h, lax.fori_loop(1, 12, refine, jnp.zeros_like(r))
 
 
+@jax.jit
+def _sum_bounds(X, b, counted, terms, u):
+    """Bounds of the value [], gradient [d + 1] and difference [d + 1], or [d + 1, k]; bias last."""
+    if terms[0].ndim == 1:
+        return _one_target(X, b, counted, terms, u)
+    by_target = tuple(each.T for each in terms)
+    value, gradient, difference = lax.map(
+        lambda target: _one_target(X, b, counted, target, u), by_target
+    )
+    return jnp.sum(value), gradient.T, difference.T
+
+
 def _one_target(X, b, counted, target, u):
-    """Bounds of the value [], gradient [d + 1] and difference [d + 1] of one target; bias last."""
     s, moved, difference, cost, raised = target
     n, d = X.shape
     lanes = min(_LANES, n)

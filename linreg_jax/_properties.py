@@ -108,6 +108,7 @@ def _adjoint_gap(params, data, u, v):
 
 
 def adjoint_check(params, data):
+    """The `Check` that <Xu, v> is <u, Xᵀv>, as the residuals' two derivatives have it."""
     forward, backward, bound = map(
         float, _adjoint_gap(params, data, _direction(params, data), _signs(_SEED + 1, data.y))
     )
@@ -148,6 +149,11 @@ def _remainders(passed, params, data, gradient, bounds, v):
 
 
 def taylor_check(loss, passed, params, data, way, gradient, bounds):
+    """The `Check` that what the gradient leaves of the loss shrinks as the square of the step.
+
+    Read off the two smallest steps whose remainder stands clear of rounding. A wrong gradient
+    leaves a remainder that shrinks as the step itself.
+    """
     name = "Taylor"
     if loss.kinks or any(isinstance(penalty, Lasso) for penalty in loss.penalties):
         return Check(name, None, "not applicable: kinks, across which it need not shrink as h²")
@@ -196,7 +202,7 @@ def hessian_check(loss, passed, params, data, way, call):
     expected = _hessian_product(passed, params, at_zero, v)
     try:
         _, product = jax.jvp(lambda p: call(p, data)[1], (params,), (v,))
-    except TypeError:  # what NumPy raises for a tracer
+    except TypeError:  # NumPy met a tracer, or a custom_vjp a tangent
         return Check(name, None, f"not applicable: JAX cannot differentiate {way}")
     bound = np.sqrt(2) * flat(bounds)
     found = flat(product), flat(expected)

@@ -149,6 +149,7 @@ class GradientReport:
 
 def _row(*cells):
     mark, way, other, place, value, others, error, bound = cells
+    place = place if len(place) < 14 else place.replace("weights", "w")
     return f"{mark:2}{way:11} {other:11} {place:14}{value:>11} {others:>11} {error:>7} {bound:>7}"
 
 
@@ -182,11 +183,9 @@ def coordinate_name(params, index):
 def compare(way, other, values, bound, name):
     """The `Comparison` of two flat gradients, at the coordinate with the largest ratio."""
     ours, theirs = values
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         error = np.abs(ours - theirs)
-    finite = np.isfinite(error) & np.isfinite(bound)
-    # 0 / 0 is no error: take a positive bound there, which changes no other ratio's order.
-    ratio = np.where(error == 0, 0, error / np.where(bound > 0, bound, np.finfo(float).tiny))
-    worst = int(np.where(finite, ratio, np.inf).argmax())
+        ratio = np.where(error == 0, 0, error / bound)
+    worst = int(np.where(np.isfinite(error + bound), ratio, np.inf).argmax())
     pair = float(ours[worst]), float(theirs[worst])
     return Comparison(way, other, name(worst), pair, float(error[worst]), float(bound[worst]))

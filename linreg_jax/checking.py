@@ -67,9 +67,9 @@ def check_gradients(
     The ways are then compared on targets moved off it by a few roundings.
 
     A plain function `(params, data) -> scalar` is checked too: `jax.value_and_grad` of it against
-    extrapolated differences of its values, taken in float64 where the function allows; on a
-    kink they give the midpoint of the two one-sided slopes. Up to 128 coordinates each is checked,
-    beyond that 64 of them and 16 directions, drawn at random.
+    extrapolated differences of its values, on a float64 copy of the data where the function
+    allows; on a kink they give the midpoint of the two one-sided slopes. Up to 128 coordinates are
+    checked each, of more only 64 and 16 directions, drawn at random.
 
     Args:
       loss: a loss of this package, a `Loss` of your own, or a plain function.

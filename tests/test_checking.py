@@ -31,6 +31,14 @@ from tests.support import make_problem
 # Each loss and shape compiles for a second or two, so most tests share this shape.
 standard = functools.partial(make_problem, n=60, d=5, weighted=True)
 
+CASES = [
+    (mse, "float32"),
+    (mse, "float64"),
+    (mae, "float32"),
+    (mae, "float64"),
+    (log_cosh(), "float32"),
+]
+
 
 # A gradient wrong in one named way each, from a right one.
 
@@ -104,7 +112,7 @@ def check_ways(loss, params, data):
     assert all(len(line) <= 80 for line in str(report).splitlines())
 
 
-@pytest.mark.parametrize("loss", [mse, mae, log_cosh()], ids=str)
+@pytest.mark.parametrize(("loss", "dtype"), CASES, indirect=["dtype"], ids=str)
 def test_every_way_is_right(loss, dtype):
     check_ways(loss, *standard(1, dtype=dtype))
 
@@ -134,7 +142,7 @@ def test_catches_every_mutant(loss, dtype):
         assert not report.ok, f"{mutant.__name__} passes as right\n{report}"
 
 
-@pytest.mark.parametrize(("n", "d"), [(10, 1), (20_000, 100)])
+@pytest.mark.parametrize(("n", "d"), [(100_000, 1), (10_000, 100)])
 def test_catches_a_coordinate_off_by_a_thousandth_in_float32(n, d):
     params, data = make_problem(3, n=n, d=d)
     report = check_gradients(mae, params, data, gradient=mutated(one_coordinate, mae))
@@ -272,7 +280,7 @@ def random_problem(seed, dtype):
     return params, as_dataset(X.astype(dtype), y.astype(dtype), sample_weight.astype(dtype))
 
 
-@pytest.mark.parametrize("loss", [mse, mae, log_cosh()], ids=str)
+@pytest.mark.parametrize(("loss", "dtype"), CASES, indirect=["dtype"], ids=str)
 def test_accuses_no_right_gradient(loss, dtype):
     @jax.jit
     def rows_and_columns_reversed(params, data):
@@ -290,8 +298,8 @@ def test_accuses_no_right_gradient(loss, dtype):
 
 
 def test_sums_that_lose_digits_are_not_accused():
-    # 200,000 equal terms: a loop that adds them in turn is off by 0.02 %, and not wrong.
-    n = 200_000
+    # 100,000 equal terms: a loop that adds them in turn is off by far more than u, and not wrong.
+    n = 100_000
     data = as_dataset(np.full((n, 1), 0.1, np.float32), np.ones(n, np.float32))
     params = Params(jnp.zeros(1), jnp.zeros(()))
     check_gradients(mae, params, data).raise_if_wrong()
