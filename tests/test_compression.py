@@ -325,8 +325,9 @@ def test_ridge_acts_as_on_the_rows_themselves():
 
 def test_auto_factors_small_data_and_multiplies_large():
     _, small = make_problem(15, n=120, d=4)
-    _, large = make_problem(15, n=1000, d=4)
-    for data, method in [(small, "qr"), (large, "gram")]:
+    _, wide = make_problem(15, n=120, d=63)
+    _, tall = make_problem(15, n=30_000, d=4)
+    for data, method in [(small, "qr"), (wide, "gram"), (tall, "gram")]:
         assert relative_error(compress(data), compress(data, method=method)) == 0.0
 
 
