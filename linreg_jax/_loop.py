@@ -211,7 +211,7 @@ def _steps_at_once(problem, settings):
     """Steps whose mini-batches are gathered together."""
     if settings.batch_size is None:
         return 1
-    return max(_GATHERED // (settings.batch_size * problem.data.X.shape[1]), 1)
+    return max(_GATHERED // (settings.batch_size * problem.data.X.shape[1]), 2)
 
 
 def _kept_every(problem, settings):

@@ -1,12 +1,17 @@
 """Arithmetic that every room does the same way."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 _BLOCK_NUMBERS = 2**17  # of X in a block of rows: half a megabyte of float32, which a cache holds
 _FEWEST_ROWS = 32
+_MOST_COLUMNS = 64
+_FEWEST_COLUMNS = 8
+_MANY = 2**14  # more examples are added up by all cores anyway
 
 
 def matmul(a, b):
@@ -28,6 +33,8 @@ def predictions(X, weights):
     for each block and a sum over the blocks, which rounds less too.
     """
     n, k = X.shape[0], weights.shape[1:]
+    if weights.shape == (1,):
+        return X[:, 0] * for_each_example(weights[0], n)
     rows = rows_in_block(*X.shape)
     if rows == n or 4 * weights[0].size > rows:  # or the repeated weights would cost more than X
         return matmul(X, weights)
@@ -55,13 +62,50 @@ def weighted_row_sum(s, X):
 def rows_in_block(n, d):
     """How many rows of X [n, d] a block has: the most that a cache holds, as a divisor of n.
 
-    Blocks are views of X: a ragged last one would make XLA copy all of it. n where X is small, or
-    where no divisor will do.
+    Blocks are views of X: a ragged last one would make XLA copy all of it. Their number is, where
+    it can be, a multiple of the devices that n rows may be sharded over, so that no block lies on
+    two. n where X is small, or where no divisor will do.
     """
     most = max(_BLOCK_NUMBERS // d, _FEWEST_ROWS)
     if n <= 2 * most:
         return n
-    return next((rows for rows in range(most, _FEWEST_ROWS - 1, -1) if n % rows == 0), n)
+    for devices in (960, 64, 8, 1):
+        rows = _largest_divisor(n // math.gcd(n, devices), most)
+        if rows >= _FEWEST_ROWS:
+            return rows
+    return n
+
+
+@functools.cache
+def _largest_divisor(n, most):
+    return next(divisor for divisor in range(min(n, most), 0, -1) if n % divisor == 0)
+
+
+def sum_of_examples(values):
+    """[] or [k] the sum of values [n] or [n, k] over the examples.
+
+    XLA's CPU code adds up a vector number by number. Columns, of which each is some of the
+    examples, are added side by side: four times faster for a few hundred.
+    """
+    columns = 1 if values.ndim > 1 else _columns(values.shape[0])
+    if columns < _FEWEST_COLUMNS:
+        return jnp.sum(values, axis=0)
+    partial_sums = jnp.sum(values.reshape(-1, columns), axis=0)
+    return jnp.sum(lax.optimization_barrier(partial_sums))  # or XLA makes one sum of the two
+
+
+def for_each_example(number, n):
+    """[n] or [n, k] a number [] or numbers [k] once an example; its derivative sums as above."""
+    columns = 1 if number.ndim > 0 else _columns(n)
+    if columns < _FEWEST_COLUMNS:
+        return jnp.broadcast_to(number, (n, *number.shape))
+    side_by_side = lax.optimization_barrier(jnp.broadcast_to(number, columns))
+    return jnp.broadcast_to(side_by_side, (n // columns, columns)).reshape(n)
+
+
+def _columns(n):
+    """How many columns n examples are summed in; see `rows_in_block` about devices."""
+    return 1 if n > _MANY else _largest_divisor(n // math.gcd(n, 8), _MOST_COLUMNS)
 
 
 def per_example(values, like):

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from linreg_jax.dataset import Dataset
 from linreg_jax.shuffling import shuffled_index
@@ -47,16 +47,19 @@ def mini_batches(data: Dataset, key: Array, steps: Array, batch_size: int) -> Da
     within = jnp.arange(batch_size, dtype=batches.dtype)
     positions = batches[:, None] * batch_size + within[None, :]
 
-    def examples_at(epoch, position):
+    def examples_at(place):
+        epoch, position = place
         return shuffled_index(jax.random.fold_in(key, epoch), n, jnp.minimum(position, n - 1))
 
-    index = jax.vmap(examples_at)(epochs, positions)
+    # A loop over the steps, and not one map of them all, because XLA would fuse that with what
+    # follows and compute an example's place anew for every number of its row.
+    index = lax.map(examples_at, (epochs, positions))
 
     def rows(column):
         # Every index is below n: saying so spares a test of each.
         return column.at[index].get(mode="promise_in_bounds")
 
-    chosen = Dataset(*(None if column is None else rows(column) for column in data))
+    chosen: Dataset = jax.tree.map(rows, data)
     if n % batch_size == 0:
         return chosen
     held = (positions < n).astype(data.X.dtype)

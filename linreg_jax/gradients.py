@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from linreg_jax._blocks import sum_over_blocks
-from linreg_jax._numerics import matmul, per_example, weighted_row_sum
+from linreg_jax._numerics import matmul, per_example, sum_of_examples, weighted_row_sum
 from linreg_jax._validation import positive_integer
 from linreg_jax.dataset import Dataset, multiplies_bias
 from linreg_jax.losses import Loss, example_weights
@@ -82,11 +82,11 @@ def vectorized(loss: Loss) -> ValueAndGradient:
         r = residuals(params, data)
         a = per_example(example_weights(loss, data), r)
         s = a * loss.psi(r)
-        value = jnp.sum(a * loss.rho(r)) + loss.penalty(params)
+        value = jnp.sum(sum_of_examples(a * loss.rho(r))) + loss.penalty(params)
         weights = weighted_row_sum(s, data.X) + loss.penalty_gradient(params)
         if params.bias is None:
             return value, Params(weights, None)
-        bias = jnp.sum(s, axis=0) if data.bias_column is None else matmul(data.bias_column, s)
+        bias = sum_of_examples(s) if data.bias_column is None else matmul(data.bias_column, s)
         return value, Params(weights, bias)
 
     return value_and_gradient

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._numerics import per_example
+from linreg_jax._numerics import per_example, sum_of_examples
 from linreg_jax._validation import is_not_negative, is_positive, scalar_setting
 from linreg_jax.dataset import Dataset, is_compressed, total_weight
 from linreg_jax.model import Params, residuals
@@ -137,7 +137,7 @@ class Loss:
         """
         r = residuals(params, data)
         weighted = per_example(example_weights(self, data), r) * self.rho(r)
-        return jnp.sum(weighted) + self.penalty(params)
+        return jnp.sum(sum_of_examples(weighted)) + self.penalty(params)
 
 
 def example_weights(loss: Loss, data: Dataset) -> Array:

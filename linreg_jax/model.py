@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._numerics import predictions
+from linreg_jax._numerics import for_each_example, per_example, predictions
 from linreg_jax._validation import require_floating, shape_text
 from linreg_jax.dataset import Dataset, check_dataset
 
@@ -100,11 +100,10 @@ def _linear(params, X, bias_column):
     products = predictions(X, params.weights)
     if params.bias is None:
         return products
+    bias = for_each_example(params.bias, X.shape[0])
     if bias_column is None:
-        return products + (params.bias if products.ndim == 1 else params.bias[None, :])
-    if products.ndim == 1:
-        return products + bias_column * params.bias
-    return products + bias_column[:, None] * params.bias[None, :]
+        return products + bias
+    return products + per_example(bias_column, bias) * bias
 
 
 def predict(params: Params, X: Any) -> Array:

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from linreg_jax._numerics import predictions, rows_in_block, weighted_row_sum
+from linreg_jax._numerics import (
+    for_each_example,
+    predictions,
+    rows_in_block,
+    sum_of_examples,
+    weighted_row_sum,
+)
 from tests.support import relative_error
 
 # (n, d): in blocks; too small; no divisor that serves; one feature; rows wider than a block.
@@ -32,7 +38,7 @@ def test_products_and_their_derivative_are_those_of_numpy(n, d, k):
 
 
 def test_large_data_is_cut_and_small_data_is_not():
-    assert rows_in_block(1_000_000, 32) == 4000
+    assert rows_in_block(1_000_000, 32) == 3125
     assert rows_in_block(131_072, 512) == 256
     assert rows_in_block(256, 100) == 256
     assert rows_in_block(1_000_003, 32) == 1_000_003
@@ -52,3 +58,18 @@ def test_mapped_over_weights():
         relative_error(mapped, np.asarray(weights, "float64") @ np.asarray(X, "float64").T) < 3e-6
     )
     assert jax.vmap(weighted_row_sum, (0, None))(s[None, :], X).shape == (1, 40)
+
+
+@pytest.mark.parametrize("k", [None, 3])
+@pytest.mark.parametrize("n", [1, 7, 100, 97, 1024, 20_000])
+def test_sums_over_examples_and_their_transpose(n, k):
+    rng = np.random.default_rng(n)
+    values = rng.normal(size=n if k is None else (n, k)).astype("float32")
+    number = jnp.asarray(rng.normal(size=() if k is None else k), "float32")
+    exact = values.astype("float64").sum(axis=0)
+    spread, pull_back = jax.vjp(lambda number: for_each_example(number, n), number)
+    assert (np.asarray(spread) == np.broadcast_to(number, values.shape)).all()
+    # float32 rounds each of n terms of size 1 by 6e-8, with signs that cancel.
+    bound = 6e-8 * 8 * n**0.5
+    assert np.abs(sum_of_examples(jnp.asarray(values)) - exact).max() < bound
+    assert np.abs(pull_back(jnp.asarray(values))[0] - exact).max() < bound
