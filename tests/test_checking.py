@@ -305,6 +305,15 @@ def test_sums_that_lose_digits_are_not_accused():
     check_gradients(mae, params, data).raise_if_wrong()
 
 
+def test_a_feature_that_is_0_everywhere():
+    params, data = standard(9)
+    data = data._replace(X=data.X.at[:, 2].set(0))
+    report = check_gradients(mse, params, data)
+    report.raise_if_wrong()
+    gradient = gradients.finite_difference(mse)(params, data)[1]
+    assert float(gradient.weights[2]) == 0  # whatever the compiler fuses
+
+
 def test_says_what_is_not_finite():
     params, data = standard(10)
     infinite = params._replace(weights=params.weights.at[1].set(jnp.inf))
