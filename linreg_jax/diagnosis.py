@@ -96,18 +96,10 @@ class Diagnosis(NamedTuple):
         """
         rule = "a number strictly between 0 and 1"
         accuracy = scalar_setting("accuracy", accuracy, rule, lambda a: 0 < a < 1)
-        if learning_rate is None:  # 1 - best_rate mu, without the rounding of best_rate
-            total = self.largest_curvature + self.smallest_curvature
-            shrinking = _log_left(2 * self.smallest_curvature / jnp.where(total > 0, total, 1))
-        else:
-            rates = _as_rates(learning_rate, self.curvatures.dtype)
-            shrinking = jnp.maximum(
-                _log_left(rates * self.largest_curvature),
-                _log_left(rates * self.smallest_curvature),
-            )
-        shrinks = shrinking < 0
-        steps = jnp.ceil(jnp.log(accuracy) / jnp.where(shrinks, shrinking, -1))
-        return jnp.where(shrinks, jnp.maximum(steps, 1), jnp.inf)
+        L, mu = self.largest_curvature, self.smallest_curvature
+        if learning_rate is None:
+            return _steps_at_best(accuracy, L, mu)
+        return _steps_at(accuracy, L, mu, _as_rates(learning_rate, L.dtype))
 
     def overflow_step(self, learning_rate):
         """The step after which the loss is too large for its dtype, from a start at zero.
@@ -133,13 +125,7 @@ class Diagnosis(NamedTuple):
                 "losses"
             )
         rates = _as_rates(learning_rate, self.curvatures.dtype)
-        growth = jnp.abs(1 - jnp.multiply.outer(rates, self.curvatures))  # [p] or [r, p]
-        size = jnp.broadcast_to(self.overflow_size, growth.shape)
-        grows = (growth > 1) & (size > 0)
-        largest = jnp.finfo(self.curvatures.dtype).max
-        room = jnp.log(largest) - jnp.log(jnp.where(grows, size, 1))
-        steps = jnp.floor(room / (2 * jnp.log(jnp.where(grows, growth, 2)))) + 1
-        return jnp.min(jnp.where(grows, jnp.maximum(steps, 0), jnp.inf), axis=-1)
+        return _overflow_step(self.curvatures, self.overflow_size, rates)
 
     def __str__(self):
         known = not any(is_traced(leaf) for leaf in jax.tree.leaves(self))
@@ -157,6 +143,33 @@ def _as_rates(learning_rate, dtype):
 def _log_left(x):
     """log abs(1 - x), with its digits near x = 0 and x = 2."""
     return jnp.where(x < 1, jnp.log1p(-jnp.minimum(x, 1)), jnp.log1p(jnp.maximum(x, 1) - 2))
+
+
+@jax.jit
+def _steps_at(accuracy, L, mu, rates):
+    return _steps(accuracy, jnp.maximum(_log_left(rates * L), _log_left(rates * mu)))
+
+
+@jax.jit
+def _steps_at_best(accuracy, L, mu):
+    # 1 - best_rate mu without the rounding of best_rate, which is all there is where mu is small.
+    return _steps(accuracy, _log_left(2 * mu / _or_one(L + mu)))
+
+
+def _steps(accuracy, shrinking):
+    """The least t ≥ 1 with exp(t shrinking) ≤ accuracy; infinity where nothing shrinks."""
+    steps = jnp.ceil(jnp.log(accuracy) / jnp.where(shrinking < 0, shrinking, -1))
+    return jnp.where(shrinking < 0, jnp.maximum(steps, 1), jnp.inf)
+
+
+@jax.jit
+def _overflow_step(curvatures, size, rates):
+    growth = jnp.abs(1 - jnp.multiply.outer(rates, curvatures))  # [p] or [r, p]
+    size = jnp.broadcast_to(size, growth.shape)
+    grows = (growth > 1) & (size > 0)
+    room = jnp.log(jnp.finfo(size.dtype).max) - jnp.log(jnp.where(grows, size, 1))
+    steps = jnp.floor(room / (2 * jnp.log(jnp.where(grows, growth, 2)))) + 1
+    return jnp.min(jnp.where(grows, jnp.maximum(steps, 0), jnp.inf), axis=-1)
 
 
 def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diagnosis:
@@ -213,7 +226,8 @@ def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diag
                 f"the curvature of {penalty} is not known: diagnose knows ridge and lasso; "
                 "leave it out"
             )
-    example_weights(loss, data)  # refuses compressed data where the loss is not squared
+    if is_compressed(data):
+        example_weights(loss, data)  # raises where the loss is not squared
     # The caller's own loss: jit would give its strengths back as arrays.
     return _diagnose(loss, data, bool(intercept))._replace(loss=loss)
 

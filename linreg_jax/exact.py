@@ -104,8 +104,12 @@ def solve_line(x: Any, y: Any, sample_weight: Any = None) -> Params:
             raise ValueError(f"{name} has shape {shape}: a line goes through x [n] and y [n]")
     as_column = jnp.expand_dims if isinstance(x, jax.Array) else np.expand_dims
     data = as_dataset(as_column(x, 1), y, sample_weight)
-    x, y = data.X[:, 0], data.y
-    weight = jnp.ones_like(x) if data.sample_weight is None else data.sample_weight
+    return _line(data.X[:, 0], data.y, data.sample_weight)
+
+
+@jax.jit
+def _line(x, y, weight):
+    weight = jnp.ones_like(x) if weight is None else weight
     # From the heaviest point: what is left of equal x is exactly 0, and little of large ones.
     origin = jnp.argmax(weight)
     from_origin = x - x[origin], y - y[origin]

@@ -100,9 +100,7 @@ def trajectory(
         if array.ndim > most:
             accepted = "one number, []" if most == 0 else "one number, [], or a list of them, [m]"
             raise ValueError(f"{name} has shape {shape_text(array.shape)}: it must be {accepted}")
-    path = _trajectory(loss, params, data, rates.reshape(-1), counts.reshape(-1), momentum)
-    drop = tuple(axis for axis, array in enumerate((rates, counts)) if array.ndim == 0)
-    return jax.tree.map(lambda leaf: jnp.squeeze(leaf, drop), path)
+    return _trajectory(loss, params, data, rates, counts, momentum)
 
 
 def _whole_numbers(steps):
@@ -134,7 +132,8 @@ def _trajectory(loss, params, data, rates, steps, momentum):
     # Below this a singular value is the rounding of 0, and nothing moves along its vector.
     s = jnp.where(s > 4 * math.sqrt(F.shape[1]) * jnp.finfo(s.dtype).eps * s[0], s, 0)
     start = matmul(U.T, matmul(F, theta) - z)  # [q, k]: sqrt(h) q(0), which needs no division by h
-    left, change = _powers((s * s)[:, None] * rates[None, :], momentum, steps)  # [q, r, s] each
+    decay = jnp.outer(s * s, rates)
+    left, change = _powers(decay, momentum, steps.reshape(-1))  # [q, r, s] each
 
     shape = (*left.shape, start.shape[1])
     values = _times(left[..., None], start[:, None, None, :], shape)
@@ -144,12 +143,15 @@ def _trajectory(loss, params, data, rates, steps, momentum):
     way = _times(change[..., None], (per_unit[:, None] * start)[:, None, None, :], shape)
     moved = matmul(Vt.T, way.reshape(shape[0], -1)).reshape(-1, *shape[1:])
     theta = jnp.moveaxis(theta[:, None, None, :] + moved, 0, 2)  # [r, s, p, k]
-    theta, losses = _overflowed(theta), _overflowed(losses)
     if params.weights.ndim == 1:
         theta = theta[..., 0]
-    if params.bias is None:
-        return Trajectory(Params(theta, None), losses)
-    return Trajectory(Params(theta[:, :, 1:], theta[:, :, 0]), losses)
+    weights, bias = (theta, None) if params.bias is None else (theta[:, :, 1:], theta[:, :, 0])
+    # Infinities that have cancelled are infinite still; and no axis for what was one number.
+    axes = tuple(axis for axis, setting in enumerate((rates, steps)) if setting.ndim == 0)
+    return jax.tree.map(
+        lambda leaf: jnp.squeeze(jnp.where(jnp.isnan(leaf), jnp.inf, leaf), axes),
+        Trajectory(Params(weights, bias), losses),
+    )
 
 
 def _powers(decay, momentum, steps):
@@ -202,8 +204,3 @@ def _times(a, b, shape=None):
     shape = shape or jnp.broadcast_shapes(a.shape, b.shape)
     a, b = jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
     return jnp.where((a == 0) | (b == 0), 0, a * b)
-
-
-def _overflowed(array):
-    """Infinity where infinities have cancelled to NaN."""
-    return jnp.where(jnp.isnan(array), jnp.inf, array)
