@@ -140,7 +140,8 @@ def corrected(factors, h, data, *, intercept):
         h = factors.forward(gradient)
         size = jnp.linalg.norm(h, axis=0)
         better = size < last / 2
-        theta = doubled_add(theta, (jnp.where(better[None], factors.back(h), 0), 0 * theta[1]))
+        change = jnp.where(better[None], factors.back(h), 0)
+        theta = doubled_add(theta, (change, jnp.zeros_like(change)))
         # The next would be smaller than this one by as much as this one than the last. To eps², not
         # eps: a weight that moves the predictions by little deserves all its digits too.
         left = size * (size / jnp.where(last > 0, last, 1)) * condition_number
