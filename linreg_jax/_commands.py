@@ -63,7 +63,7 @@ def fit(arguments) -> int:
     if arguments.json not in (None, "-"):
         write_whole(arguments.json, [json.dumps(report, indent=2).encode() + b"\n"])
     if pictures is not None:
-        pictures.draw_fit(arguments.plot, job, result)
+        pictures.draw_fit(arguments.plot, job, arguments, result)
     if arguments.save is not None:
         save(model, arguments.save)
     return 130 if result.status == Status.INTERRUPTED else 0

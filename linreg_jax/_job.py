@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from linreg_jax._surface import is_squared
+from linreg_jax.batching import batches_per_epoch
 from linreg_jax.compression import compress
 from linreg_jax.dataset import (
     Dataset,
@@ -132,21 +133,12 @@ def train(job: Job, arguments, *, rate=None, num_steps=MOST_STEPS, record=False)
     Raises:
       ValueError: epochs without a batch size, or a batch larger than the data.
     """
-    n, batch_size = job.data.X.shape[0], arguments.batch_size
-    if arguments.epochs is not None and batch_size is None:
-        raise ValueError("--epochs needs --batch-size: without one, every step sees every row")
-    if batch_size is not None and batch_size > n:
-        raise ValueError(f"--batch-size must be at most the {n} rows to train on, got {batch_size}")
-    length = {"num_epochs": arguments.epochs}
-    if arguments.epochs is None:
-        length = {"num_steps": arguments.steps or num_steps}
-        total = length["num_steps"]
-    else:
-        total = arguments.epochs * -(-n // batch_size)
+    batch_size = arguments.batch_size
+    num_steps = steps_to_take(job, arguments, num_steps)
     data, start = job.data, init_params(job.data)
     if batch_size is None and is_squared(job.loss):
         data = compress(data)
-    rate = rate or arguments.learning_rate or automatic_rate(job.loss, data, arguments, total)
+    rate = rate or arguments.learning_rate or automatic_rate(job.loss, data, arguments, num_steps)
     tolerance = None
     if batch_size is None and not record and is_smooth(job.loss):
         at_start = jax.grad(job.loss)(start, data)
@@ -162,9 +154,31 @@ def train(job: Job, arguments, *, rate=None, num_steps=MOST_STEPS, record=False)
         key=None if batch_size is None else jax.random.key(arguments.seed),
         optimizer=OPTIMIZERS[arguments.optimizer],
         tolerance=tolerance,
+        record_every=recorded_every(num_steps),
         record_params=record,
-        **length,
+        num_steps=num_steps,
     )
+
+
+def steps_to_take(job: Job, arguments, num_steps=MOST_STEPS) -> int:
+    """What the arguments ask for, or `num_steps`.
+
+    Raises:
+      ValueError: epochs without a batch size, or a batch larger than the data.
+    """
+    n, batch_size = job.data.X.shape[0], arguments.batch_size
+    if batch_size is not None and batch_size > n:
+        raise ValueError(f"--batch-size must be at most the {n} rows to train on, got {batch_size}")
+    if arguments.epochs is None:
+        return arguments.steps or num_steps
+    if batch_size is None:
+        raise ValueError("--epochs needs --batch-size: without one, every step sees every row")
+    return arguments.epochs * batches_per_epoch(n, batch_size)
+
+
+def recorded_every(num_steps: int) -> int:
+    """Steps from one record to the next: long histories take memory, and nobody sees more."""
+    return -(-num_steps // MOST_STEPS)
 
 
 def automatic_rate(loss, data, arguments, num_steps):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from linreg_jax import plotting
 from linreg_jax._files import write_whole
-from linreg_jax._job import is_smooth, train
+from linreg_jax._job import is_smooth, recorded_every, steps_to_take, train
 from linreg_jax._surface_plots import rate_axes
 from linreg_jax.checking import check_gradients
 from linreg_jax.data import load_hubble
@@ -45,13 +45,21 @@ def draw(arguments, job) -> None:
     def run(rate=None, *, record):
         return train(job, arguments, rate=rate, num_steps=_STEPS, record=record)
 
+    every = recorded_every(steps_to_take(job, arguments, _STEPS))
     rates = arguments.rates or (
         [None] if arguments.learning_rate else _telling_rates(job, arguments)
     )
     if kind == "animation":
         result = run(_one(arguments), record=True)
         plotting.animate(
-            result, job.data, path, loss=job.loss, over=over, target_name=job.target, **names
+            result,
+            job.data,
+            path,
+            loss=job.loss,
+            over=over,
+            target_name=job.target,
+            record_every=every,
+            **names,
         )
         return
     if kind == "learning-rates":
@@ -71,7 +79,7 @@ def draw(arguments, job) -> None:
         plotting.plot_surface(job.loss, job.data, runs, over=over, ax=ax, **names)
     elif kind == "losses":
         runs = [run(rate, record=False) for rate in rates]
-        plotting.plot_losses(*runs, loss_name=str(job.loss), ax=ax)
+        plotting.plot_losses(*runs, loss_name=str(job.loss), record_every=every, ax=ax)
     elif kind == "fit":
         result = train(job, arguments, rate=_one(arguments))
         plotting.plot_fit(result.params, job.data, target_name=job.target, ax=ax, **names)
@@ -82,14 +90,15 @@ def draw(arguments, job) -> None:
     _write(figure, path)
 
 
-def draw_fit(path, job, result) -> None:
+def draw_fit(path, job, arguments, result) -> None:
     """The picture of `linreg-jax fit --plot`: the fit, and how the loss went down."""
     figure = Figure(figsize=(11.0, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     plotting.plot_fit(
         result.params, job.data, feature_names=job.trained_on, target_name=job.target, ax=left
     )
-    plotting.plot_losses(result, loss_name=str(job.loss), ax=right)
+    every = recorded_every(steps_to_take(job, arguments))
+    plotting.plot_losses(result, loss_name=str(job.loss), record_every=every, ax=right)
     _write(figure, path)
 
 

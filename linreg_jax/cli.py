@@ -1,107 +1,16 @@
 """The command line: `linreg-jax`, or `python -m linreg_jax`."""
 
-import argparse
-import csv
 import os
 import sys
 
 import jax
 
 from linreg_jax import _commands as commands
-from linreg_jax.losses import (
-    epsilon_insensitive,
-    half_mse,
-    half_sse,
-    huber,
-    log_cosh,
-    mae,
-    mse,
-    quantile,
-    sse,
-)
+from linreg_jax._arguments import make_parser
 from linreg_jax.records import DivergedError
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
-
-_DESCRIPTION = """\
-Linear regression on your own data: reads a CSV or .npz file, trains by gradient
-descent, and sets the exact answer beside it. Without a command: Hubble's nebulae
-of 1929, their gradients four ways, a verdict on learning rates, a fit."""
-
-_EXAMPLES = """\
-examples:
-  linreg-jax
-  linreg-jax fit houses.csv --target price --save houses.model
-  linreg-jax predict new.csv --model houses.model --out prices.csv
-  linreg-jax diagnose houses.csv --target price
-  linreg-jax plot houses.csv --target price --features area --out surface.png
-
-exit codes:
-  0 all is well, 1 a run diverged or a gradient is wrong, 2 the arguments or a
-  file are, 130 interrupted (Ctrl-C)"""
-
-_FIT_EXAMPLES = """\
-examples:
-  linreg-jax fit houses.csv --target price
-  linreg-jax fit houses.csv --target price --features area,rooms --test-fraction 0.2
-  linreg-jax fit houses.csv --target price --loss huber:1.35 --optimizer adam
-  linreg-jax fit houses.csv --target price --epochs 20 --batch-size 64 --seed 1
-  linreg-jax fit houses.csv --target price --save houses.model --json houses.json
-
-The features are standardized while training, and the coefficients are given in
-the units of the file. --ridge acts on the weights as they are trained.
-
---json FILE writes one object; every key is always there, and numbers that are
-not finite are null:
-  format          1; another number means that keys have changed their meaning
-  file            the file that was read
-  target          its name
-  features        their names, in order
-  rows            rows fitted to; with dropped_rows, those that missed a value
-  loss            as it is written in Python, with its penalty
-  optimizer       its name
-  learning_rate   of the last step
-  dtype           float32 or float64
-  standardized    true or false
-  status          converged, out_of_steps or interrupted
-  num_steps       steps taken
-  coefficients    {name: number} in the units of the file
-  intercept       a number
-  exact           {coefficients, intercept} of the exact minimum; null where the
-                  loss is not squared
-  training        {rows, loss, r2}: the loss without its penalty
-  test            the same of the rows held out; null without --test-fraction
-  seconds         {read, fit}"""
-
-_PLOT_EXAMPLES = """\
-kinds of pictures:
-  surface         the loss over two parameters (--over), and the paths walked on it
-  learning-rates  what a sweep of rates leads to, and the path of each (--rates)
-  losses          the loss by step, of each rate in --rates
-  fit             the line through the data, or predicted against observed
-  gradients       the four ways to the gradient against each other
-  animation       surface and fit, frame by frame, as .gif (or .mp4 with ffmpeg)
-
-examples:
-  linreg-jax plot houses.csv --target price --features area --out surface.png
-  linreg-jax plot houses.csv --target price --over area,rooms --out surface.png
-  linreg-jax plot houses.csv --target price --kind learning-rates \\
-      --rates 0.1,0.6,0.8 --out rates.png"""
-
-_LOSSES = {
-    "mse": mse,
-    "half_mse": half_mse,
-    "sse": sse,
-    "half_sse": half_sse,
-    "mae": mae,
-    "log_cosh": log_cosh(),
-}
-_LOSSES_OF_NUMBER = {
-    "huber": huber,
-    "quantile": quantile,
-    "epsilon_insensitive": epsilon_insensitive,
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -117,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
       SystemExit: after --help, and where the arguments cannot be read.
     """
-    parser = _parser()
+    parser = make_parser()
     arguments = parser.parse_args(argv)
     of_hubble = (arguments.hubble_seed, arguments.hubble_plot, arguments.hubble_float64 or None)
     if arguments.run is commands.demonstration:
@@ -140,8 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(text)
     except (ValueError, TypeError) as error:
         return _refuse(str(error))
-    except MemoryError:
-        return _refuse("the data does not fit into memory: choose fewer --features")
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        return _refuse(f"not enough memory, choose fewer --features: {error}")
     except KeyboardInterrupt:
         print("linreg-jax: interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED
@@ -151,189 +60,3 @@ def _refuse(text):
     """Bad arguments or files: one line on standard error, and the exit code."""
     print(f"linreg-jax: {' '.join(text.split())}", file=sys.stderr)
     return 2
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message} ({self.prog} --help)\n")
-
-
-def _parser():
-    parser = _Parser(
-        prog="linreg-jax",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    # Names of their own, or the defaults of a command would hide that they were given before it.
-    parser.add_argument(
-        "--seed", type=int, dest="hubble_seed", metavar="K", help="start from random parameters"
-    )
-    parser.add_argument(
-        "--float64", dest="hubble_float64", action="store_true", help="compute in float64"
-    )
-    parser.add_argument(
-        "--plot", dest="hubble_plot", metavar="FILE", help="draw the fit and its loss surface"
-    )
-    parser.set_defaults(run=commands.demonstration)
-    subparsers = parser.add_subparsers(title="commands", metavar="", parser_class=_Parser)
-
-    def command(name, run, help, epilog=None):
-        sub = subparsers.add_parser(
-            name,
-            help=help,
-            description=help[0].upper() + help[1:] + ".",
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        sub.add_argument("file", metavar="FILE", help="CSV with a line of names, or .npz")
-        sub.set_defaults(run=run)
-        return sub
-
-    fit = command("fit", commands.fit, "fit a linear model to the columns of a file", _FIT_EXAMPLES)
-    _add_columns(fit)
-    _add_model(fit)
-    _add_training(fit)
-    fit.add_argument("--test-fraction", type=_fraction, metavar="F", help="share of rows held out")
-    fit.add_argument("--save", metavar="FILE", help="write the model, for predict")
-    fit.add_argument(
-        "--plot", metavar="FILE", help="draw the fit and the losses (.png, .pdf, .svg)"
-    )
-    fit.add_argument("--json", metavar="FILE", help="write all results as JSON; - for the terminal")
-
-    predict = command("predict", commands.predict, "predict with a model that fit --save wrote")
-    predict.add_argument("--model", required=True, metavar="FILE", help="written by fit --save")
-    predict.add_argument("--out", metavar="FILE", help="CSV to write (default: the terminal)")
-    predict.add_argument(
-        "--drop-missing", action="store_true", help="predict nan where a row misses a value"
-    )
-    predict.set_defaults(float64=True)
-
-    check = command("check", commands.check, "check the gradients of a loss on a file")
-    _add_columns(check)
-    _add_model(check)
-
-    diagnose = command(
-        "diagnose", commands.diagnose, "say which learning rates explode, and which is best"
-    )
-    _add_columns(diagnose)
-    _add_model(diagnose)
-
-    plot = command(
-        "plot", commands.plot, "draw a fit, its losses or its loss surface", _PLOT_EXAMPLES
-    )
-    _add_columns(plot)
-    _add_model(plot)
-    _add_training(plot)
-    plot.add_argument(
-        "--out", required=True, metavar="FILE", help="picture (.png, .pdf, .svg, .gif)"
-    )
-    plot.add_argument("--kind", choices=commands.PICTURES, default="surface", help="see below")
-    plot.add_argument(
-        "--over", type=_names, metavar="A,B", help="two features, or one and intercept"
-    )
-    plot.add_argument("--rates", type=_rates, metavar="R,R", help="learning rates to compare")
-    return parser
-
-
-def _add_columns(parser):
-    parser.add_argument("--target", required=True, metavar="COLUMN", help="what to predict")
-    parser.add_argument(
-        "--features", type=_names, metavar="A,B", help="from what (default: all other columns)"
-    )
-    parser.add_argument(
-        "--drop-missing", action="store_true", help="go on without rows that miss a value"
-    )
-
-
-def _add_model(parser):
-    parser.add_argument(
-        "--loss",
-        type=_loss,
-        default=mse,
-        metavar="LOSS",
-        help=f"{', '.join(_LOSSES)}, huber:1.35, quantile:0.9 or epsilon_insensitive:0.1 "
-        "(default: mse)",
-    )
-    parser.add_argument(
-        "--ridge", type=_strength, metavar="S", help="add S times the squared weights to the loss"
-    )
-    parser.add_argument(
-        "--no-standardize",
-        dest="standardize",
-        action="store_false",
-        help="leave the features in the units of the file",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="K", help="of whatever is random")
-    parser.add_argument("--float64", action="store_true", help="compute in float64")
-
-
-def _add_training(parser):
-    parser.add_argument(
-        "--optimizer", choices=commands.OPTIMIZERS, default="sgd", help="(default: sgd)"
-    )
-    parser.add_argument(
-        "--learning-rate",
-        type=_rate,
-        metavar="R",
-        help="auto, or a number (default: auto, the best constant rate where there is one)",
-    )
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=_count, metavar="N", help="(default: at most 10000)")
-    length.add_argument("--epochs", type=_count, metavar="N", help="times to see every row")
-    parser.add_argument("--batch-size", type=_count, metavar="B", help="rows a step (default: all)")
-
-
-def _checked(convert, accept, rule):
-    """An argparse type: text -> number, or an error that says the rule."""
-
-    def read(text):
-        try:
-            value = convert(text)
-        except ValueError:
-            value = None
-        if value is None or not accept(value):
-            raise argparse.ArgumentTypeError(f"must be {rule}, got {text!r}")
-        return value
-
-    return read
-
-
-def _is_positive(value):
-    return 0 < value < float("inf")
-
-
-_count = _checked(int, lambda value: value >= 1, "a whole number, at least 1")
-_fraction = _checked(float, lambda value: 0 < value < 1, "a number between 0 and 1")
-_positive = _checked(float, _is_positive, "a finite number more than 0")
-_strength = _checked(float, lambda value: 0 <= value < float("inf"), "a finite number, at least 0")
-
-
-def _rate(text):
-    return None if text == "auto" else _positive(text)
-
-
-def _names(text):
-    """`a,"b, c"` -> the names, quoted as in a CSV file."""
-    return [name.strip() for name in next(csv.reader([text]), [])]
-
-
-def _rates(text):
-    return [_positive(rate) for rate in text.split(",")]
-
-
-def _loss(text):
-    name, colon, number = text.partition(":")
-    try:
-        if name in _LOSSES and not colon:
-            return _LOSSES[name]
-        if name in _LOSSES_OF_NUMBER:
-            return _LOSSES_OF_NUMBER[name](*([float(number)] if colon else []))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-    known = [*_LOSSES, *(f"{name}:NUMBER" for name in _LOSSES_OF_NUMBER)]
-    raise argparse.ArgumentTypeError(f"must be one of {', '.join(known)}, got {text!r}")
