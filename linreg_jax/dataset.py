@@ -278,12 +278,17 @@ def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standar
     largest = jnp.max(jnp.abs(data.X), axis=0)
     unit = jnp.where(largest > 0, largest, 1)  # squares of what is left neither over- nor underflow
     X = data.X / unit[None, :]
-    mean = matmul(weighted, X) / total if center else jnp.zeros_like(unit)
-    X = X - bias_column[:, None] * mean[None, :]
+    mean = jnp.zeros_like(unit)
+    if center:
+        # Twice: the second time takes off what rounding left in the first mean, so that nothing is
+        # left of a constant feature however many rows there are.
+        for _ in range(2):
+            offset = matmul(weighted, X) / total
+            X = X - bias_column[:, None] * offset[None, :]
+            mean = mean + offset
     squares = X * X if data.sample_weight is None else data.sample_weight[:, None] * X * X
     deviation = jnp.sqrt(jnp.sum(squares, axis=0) / total)
-    # What is left of a constant feature is the rounding of its mean.
-    constant = deviation <= 8 * jnp.finfo(X.dtype).eps * math.sqrt(X.shape[0]) * jnp.abs(mean)
+    constant = deviation <= 4 * jnp.finfo(X.dtype).eps * jnp.abs(mean)
     X = jnp.where(constant[None, :], 0, X / jnp.where(constant, 1, deviation)[None, :])
     scale = jnp.where(constant, 1, deviation * unit)
     return data._replace(X=X), Standardization(mean * unit if center else None, scale)

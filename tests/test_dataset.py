@@ -169,6 +169,15 @@ def test_a_constant_feature_becomes_zero_and_keeps_its_scale(value, dtype):
     assert np.isfinite(scaled.X).all()
 
 
+def test_a_feature_that_varies_little_is_not_constant():
+    rng = np.random.default_rng(7)
+    X = np.stack([np.full(200_000, 0.1), 1 + 1e-5 * rng.normal(size=200_000)], axis=1)
+    scaled, restore = standardize(as_dataset(X.astype("float32"), X[:, 0]))
+    assert not np.any(scaled.X[:, 0])
+    # float32 keeps 7 digits of 1 ± 1e-5: two of the deviation.
+    np.testing.assert_allclose(restore.scale[1], 1e-5, rtol=0.02)
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_standardize_neither_overflows_nor_underflows(size):
     _, data = make_problem(5)
