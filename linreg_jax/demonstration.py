@@ -1,0 +1,159 @@
+"""The mathematics at work on Hubble's nebulae of 1929: gradients, a verdict, a fit, the answer."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+
+from linreg_jax.checking import check_gradients
+from linreg_jax.data import load_hubble
+from linreg_jax.diagnosis import diagnose
+from linreg_jax.exact import solve, solve_line
+from linreg_jax.gradients import autodiff, by_loops, finite_difference, vectorized
+from linreg_jax.losses import mae, mse
+from linreg_jax.model import init_params
+from linreg_jax.training import Status, fit
+
+WAYS = {
+    "autodiff": autodiff,
+    "vectorized": vectorized,
+    "by_loops": by_loops,
+    "finite_difference": finite_difference,
+}
+NUM_STEPS = 100
+SHOWN_STEPS = (0, 1, 2, 5, 10, 20, 50, NUM_STEPS)
+WIDTH = 80
+
+
+def demonstrate(*, seed: int | None = None) -> int:
+    """Prints the whole story, in the default float (float64 where x64 is on).
+
+    Args:
+      seed: of the random parameters to start from; None: zeros.
+
+    Returns:
+      0 where every gradient agrees and the fit reaches the exact answer, 1 where not.
+
+    Raises:
+      FileNotFoundError, ValueError: the embedded data is missing or damaged.
+    """
+    data = load_hubble()
+    start = init_params(data, key=None if seed is None else jax.random.key(seed), scale=100.0)
+    print("Hubble 1929: the velocity of 24 nebulae by their distance")
+    print(f"velocity [km/s] = slope [km/s/Mpc] * distance [Mpc] + intercept, in {data.X.dtype}")
+    agrees = _show_gradients(start, data)
+    diagnosis = _show_diagnosis(data)
+    result = _show_training(start, data, diagnosis)
+    reached = _show_answer(result.params, data)
+    return 0 if agrees and reached else 1
+
+
+def _heading(text, seconds):
+    took = f" {seconds:.2f} s"
+    print(f"\n{text} {'-' * (WIDTH - len(text) - len(took) - 1)}{took}")
+
+
+def _timed(function, *arguments):
+    """What the function returns, ready, and the seconds it took."""
+    began = time.perf_counter()
+    result = jax.block_until_ready(function(*arguments))
+    return result, time.perf_counter() - began
+
+
+def _show_gradients(start, data):
+    ways = jax.jit(
+        lambda params: {
+            str(loss): {name: way(loss)(params, data) for name, way in WAYS.items()}
+            for loss in (mse, mae)
+        }
+    )
+    found, seconds = _timed(ways, start)
+    began = time.perf_counter()
+    reports = {str(loss): check_gradients(loss, start, data) for loss in (mse, mae)}
+    seconds += time.perf_counter() - began
+    slope, intercept = float(start.weights[0]), float(start.bias)
+    _heading("The same gradient four ways", seconds)
+    print(f"at slope {slope:.6g} and intercept {intercept:.6g}\n")
+    print(f"{'loss':<5}{'way':<20}{'value':>14}{'d/d slope':>16}{'d/d intercept':>16}")
+    for loss, report in reports.items():
+        for way in WAYS:
+            value, gradient = found[loss][way]
+            numbers = f"{value:>14.6g}{gradient.weights[0]:>16.7g}{gradient.bias:>16.7g}"
+            print(f"{loss:<5}{way:<20}{numbers}")
+        worst = _worst_difference([gradient for _, gradient in found[loss].values()])
+        verdict = "all within rounding" if report.ok else "NOT all within rounding"
+        print(f"     worst difference {worst:.1e} of the largest entry: {verdict}")
+    for loss, report in reports.items():
+        if not report.ok:
+            print(f"\n{loss}:\n{report}")
+    return all(report.ok for report in reports.values())
+
+
+def _worst_difference(gradients):
+    """The largest difference between two gradients, over the largest entry of the first."""
+    flat = jnp.stack([jnp.concatenate([g.weights, g.bias[None]]) for g in gradients])
+    return float(jnp.max(jnp.ptp(flat, axis=0)) / jnp.max(jnp.abs(flat[0])))
+
+
+def _show_diagnosis(data):
+    began = time.perf_counter()
+    diagnosis = diagnose(data)
+    text = str(diagnosis)
+    _heading("Will it explode?", time.perf_counter() - began)
+    print(text)
+    return diagnosis
+
+
+def _show_training(start, data, diagnosis):
+    rate = diagnosis.best_rate
+
+    def train(rate):
+        return fit(mse, start, data, learning_rate=rate, num_steps=NUM_STEPS, record_params=True)
+
+    result, first = _timed(train, rate)
+    _, second = _timed(train, rate)
+    _heading("Training: one compiled lax.scan", first)
+    print(
+        f"mse, full batch, learning rate {float(rate):.4g}; "
+        f"compiled once, then {NUM_STEPS} steps in {second * 1e3:.2g} ms\n"
+    )
+    print(f"{'step':>6}{'loss [km²/s²]':>18}{'slope [km/s/Mpc]':>20}{'intercept [km/s]':>20}")
+    for step in SHOWN_STEPS:
+        if step == NUM_STEPS:
+            params, loss = result.params, mse(result.params, data)
+        else:
+            params = jax.tree.map(lambda recorded, step=step: recorded[step], result.path)
+            loss = result.losses[step]
+        print(f"{step:>6}{loss:>18.2f}{params.weights[0]:>20.3f}{params.bias:>20.3f}")
+    print(_explosion(train, data, diagnosis))
+    return result
+
+
+def _explosion(train, data, diagnosis):
+    """What a rate beyond the limit does, and what the diagnosis said it would."""
+    rate = 10 * diagnosis.largest_stable_rate
+    exploded = train(rate)
+    text = f"\nAt {float(rate):.3g}, ten times the largest stable rate, the loss "
+    if int(exploded.status) != Status.DIVERGED:
+        largest = float(jnp.nanmax(exploded.losses))
+        return text + f"grows\nto {largest:.1e} in {NUM_STEPS} steps."
+    foretold = int(diagnosis.overflow_step(rate))
+    return text + f"overflows\nat step {int(exploded.num_steps)}; foretold: {foretold}."
+
+
+def _show_answer(params, data):
+    (solution, line), seconds = _timed(
+        lambda: (solve(data), solve_line(data.X[:, 0], data.y)),
+    )
+    _heading("The exact answer", seconds)
+    print(f"{'':<24}{'slope [km/s/Mpc]':>18}{'intercept [km/s]':>18}{'loss [km²/s²]':>16}")
+    rows = {
+        "trained": params,
+        "solve (QR)": solution.params,
+        "solve_line (means)": line,
+    }
+    for name, found in rows.items():
+        numbers = f"{found.weights[0]:>18.3f}{found.bias:>18.3f}{mse(found, data):>16.2f}"
+        print(f"{name:<24}{numbers}")
+    slope, exact = float(params.weights[0]), float(solution.params.weights[0])
+    return abs(slope - exact) < 1e-4 * abs(exact)
