@@ -37,7 +37,7 @@ class Settings(NamedTuple):
     @property
     def tolerance(self) -> float:
         """How far rounding may take the result of a run, relative to its largest entry."""
-        return {"float32": 2e-5, "float64": 1e-10}[self.dtype]
+        return {"float32": 2e-5, "float64": 1e-11}[self.dtype]
 
 
 class Competitor(NamedTuple):

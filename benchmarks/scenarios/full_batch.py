@@ -56,7 +56,7 @@ def _case(n, d, num_steps, settings):
             reads=twice_a_step,
             on_device=True,
         ),
-        fitting("fit(compress=False)", twice_a_step, mse, params, data, **plan),
+        fitting("fit(compress=False)", twice_a_step, mse, params, data, compress=False, **plan),
         fitting("fit", once, mse, params, data, **plan),
         Competitor(
             "trajectory",

@@ -50,7 +50,7 @@ def _case(what, sizes, compress, settings):
     for n, d, num_steps in sizes:
         problem = make_problem(n, d, settings.dtype)
         reads = problem.X.nbytes * (1 if compress else 2 * num_steps)
-        plan = {"learning_rate": RATE, "num_steps": num_steps}
+        plan = {"learning_rate": RATE, "num_steps": num_steps, "compress": compress}
         competitor = fitting(
             f"{n:,} × {d:,}, {num_steps:,} steps", reads, mse, *start(problem), **plan
         )

@@ -52,7 +52,7 @@ def cases(settings: Settings) -> Iterator[Case]:
         ),
         Competitor(
             "vmap of fit(compress=False)",
-            mapped(),
+            mapped(compress=False),
             of_fits,
             reads=twice_a_step,
             on_device=True,
