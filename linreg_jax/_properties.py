@@ -113,7 +113,7 @@ def adjoint_check(params, data):
         float, _adjoint_gap(params, data, _direction(params, data), _signs(_SEED + 1, data.y))
     )
     error = abs(forward - backward)
-    detail = f"<Xu, v> {forward:.5g}, less <u, X'v> {error:.1e}, bound {bound:.1e}"
+    detail = f"<Xu, v> - <u, X'v> is {error:.1e} of {forward:.3g}, bound {bound:.1e}"
     return Check("adjoint", error <= bound, detail)
 
 
@@ -167,9 +167,7 @@ def taylor_check(loss, passed, params, data, way, gradient, bounds):
         return Check(name, None, "not applicable: what the slope leaves is all rounding")
     last = int(np.flatnonzero(both)[-1])
     slope = float(np.log2(remainder[last] / remainder[last + 1]))
-    return Check(
-        name, slope > 1.5, f"remainder of {way} shrinks as h to the {slope:.3f} (2 is right)"
-    )
+    return Check(name, slope > 1.5, f"remainder of {way} falls as h to the {slope:.3f}; 2 is right")
 
 
 def _penalty_slope(loss, weights):

@@ -167,9 +167,8 @@ def _values_check(pairs, results, bounds):
         (compare(a, b, (found[a], found[b]), bound, lambda _: "value") for a, b in pairs),
         key=lambda comparison: comparison.ratio,
     )
-    way, other = worst.way, worst.other
-    shown = f"{worst.values[0]:.6g}, {way} less {other} {worst.error:.1e}"
-    return Check("values", worst.ok, f"{shown}, bound {worst.bound:.1e}")
+    shown = f"{worst.values[0]:.6g}, apart by {worst.error:.1e}, bound {worst.bound:.1e}"
+    return Check("values", worst.ok, shown if worst.ok else f"{worst.way} {shown}")
 
 
 @jax.jit
