@@ -2,13 +2,21 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from linreg_jax._loop import Settings
+from linreg_jax._rates import automatic_rate
 from linreg_jax._updates import flat_state, has_lasso
-from linreg_jax._validation import is_not_negative, positive_integer, scalar_setting, shape_text
+from linreg_jax._validation import (
+    is_not_negative,
+    is_traced,
+    positive_integer,
+    scalar_setting,
+    shape_text,
+)
 from linreg_jax.batching import batches_per_epoch
 from linreg_jax.dataset import check_dataset
+from linreg_jax.losses import Loss
 from linreg_jax.model import check_params
 from linreg_jax.records import TrainState
 
@@ -50,22 +58,35 @@ def check_mini_batches(data, batch_size, key, start):
         raise ValueError(f"batch_size needs a key, which the order is drawn from: {_MAKE_KEY}")
 
 
-def as_schedule_or_rate(learning_rate, dtype):
-    """The learning rate as a pytree of arrays of one dtype: [] or a schedule, step -> rate.
+def as_rate(learning_rate, loss, params, data, optimizer, batch_size):
+    """The learning rate as a pytree: [] of the dtype of the data, or a schedule, step -> rate.
 
     Raises:
-      TypeError, ValueError: not a number at least 0, nor a schedule.
+      TypeError, ValueError: not a number at least 0, a schedule or "auto"; "auto" for an optimizer
+        or a loss whose best rate is not known.
     """
     if callable(learning_rate):
         return as_pytree(learning_rate)
-    rule = "a finite number, at least 0, or a schedule (step -> rate)"
+    if isinstance(learning_rate, str) and learning_rate == "auto":
+        if optimizer is not optax.sgd:
+            raise ValueError(
+                'learning_rate="auto" is for plain gradient descent, optimizer=optax.sgd, got '
+                f"{_name(optimizer)}: pass a number, such as 0.01"
+            )
+        return automatic_rate(loss, data, intercept=params.bias is not None, batch_size=batch_size)
+    rule = "a finite number, at least 0, a schedule (step -> rate) or 'auto'"
     rate = scalar_setting("learning_rate", learning_rate, rule, is_not_negative)
     if jnp.ndim(rate) != 0:
         raise ValueError(
             f"learning_rate has shape {shape_text(jnp.shape(rate))}: one fit takes one rate; "
             "jax.vmap(lambda rate: fit(..., learning_rate=rate))(rates) takes them all at once"
         )
-    return jnp.asarray(rate, dtype)
+    return as_array(rate, data.X.dtype)
+
+
+def as_array(value, dtype):
+    """[] of a dtype: NumPy's for a host number, which is handed to a compiled program at once."""
+    return value.astype(dtype) if isinstance(value, jax.Array) else np.asarray(value, dtype)
 
 
 def as_pytree(function):
@@ -75,7 +96,7 @@ def as_pytree(function):
     return function
 
 
-def check_factories(loss, optimizer, gradient, learning_rate):
+def check_factories(loss, optimizer, gradient):
     """Raises where the loss, the optimizer or the gradient is not what `fit` calls it as."""
     if not callable(loss):
         raise TypeError(f"loss must be a function (params, data) -> scalar, got {loss!r}")
@@ -136,35 +157,82 @@ def _shapes(arrays):
     return "[" + ", ".join(f"{dtype}{shape_text(shape)}" for shape, dtype in arrays) + "]"
 
 
-_NUM_TURNS = 64  # looks at a run that may end early: what it may do too much is one in so many
-
-
-def settings_for(
-    data, *, num_steps, num_epochs, batch_size, record_params, may_end_early, **others
-) -> Settings:
-    """The `Settings` of a run.
+def number_of_steps(data, num_steps, num_epochs, batch_size):
+    """How many steps a run has.
 
     Raises:
-      TypeError, ValueError: both or neither of num_steps and num_epochs; not integers; less than 1.
+      TypeError, ValueError: both or neither of num_steps and num_epochs, not integers, less than 1.
     """
     if (num_steps is None) == (num_epochs is None):
         given = "neither" if num_steps is None else "both"
         raise ValueError(f"pass num_steps or num_epochs: one of them says how long, got {given}")
     if num_epochs is None:
-        steps = positive_integer("num_steps", num_steps)
-    else:
-        n = data.X.shape[0]
-        per_epoch = 1 if batch_size is None else batches_per_epoch(n, batch_size)
-        steps = positive_integer("num_epochs", num_epochs) * per_epoch
-    for name in ("record_every", "unroll"):
-        others[name] = positive_integer(name, others[name])
-    return Settings(
-        num_steps=steps,
-        batch_size=batch_size,
-        record_params=bool(record_params),
-        num_turns=min(_NUM_TURNS, steps) if may_end_early else None,
-        **others,
+        return positive_integer("num_steps", num_steps)
+    per_epoch = 1 if batch_size is None else batches_per_epoch(data.X.shape[0], batch_size)
+    return positive_integer("num_epochs", num_epochs) * per_epoch
+
+
+def number_of_turns(num_steps, tolerance, progress):
+    """How often a run is looked at: what may end early does at most one in so many too much."""
+    if progress is not None:
+        return min(1024, num_steps)
+    return None if tolerance is None else min(64, num_steps)
+
+
+def checked_progress(progress):
+    """What shows the progress: a function, True or, for False and None, None.
+
+    Raises:
+      TypeError: anything else.
+    """
+    if progress is None or progress is False:
+        return None
+    if progress is True or callable(progress):
+        return progress
+    raise TypeError(
+        f"progress must be True or a function that is called with a Progress, got {progress!r}"
     )
+
+
+def compresses(compress, loss, data, batch_size):
+    """Whether to train on the compressed data: where the path is the same, and it pays.
+
+    It pays by the shape alone, so that a run in two parts is that in one.
+
+    Raises:
+      TypeError: not True, False or None.
+      ValueError: True for a loss that is not squared, or for mini-batches.
+    """
+    if compress not in (None, True, False):
+        raise TypeError(f"compress must be True, False or None, got {compress!r}")
+    squared = isinstance(loss, Loss) and loss.curvature is not None
+    if compress and not squared:
+        raise ValueError(
+            f"compress=True needs a squared loss, which few rows can stand for, got {loss}: "
+            "leave compress out"
+        )
+    if compress and batch_size is not None:
+        raise ValueError(
+            "compress=True leaves no examples to make mini-batches of: leave compress out, or pass "
+            "no batch_size"
+        )
+    n, d = data.X.shape
+    rows = d + 1 + data.y[0].size
+    pays = squared and batch_size is None and data.count is None and n >= 8 * rows
+    return bool(compress) or (compress is None and pays)
+
+
+def checked_step(name, value):
+    """[] int32 of a step, None for None.
+
+    Raises:
+      TypeError, ValueError: not an integer, or less than 0.
+    """
+    if value is None or is_traced(value):
+        return value
+    if not np.issubdtype(np.asarray(value).dtype, np.integer) or np.ndim(value) or value < 0:
+        raise ValueError(f"{name} must be a step, an integer of 0 or more, got {value!r}")
+    return np.asarray(value, np.int32)
 
 
 def as_tolerance(tolerance, validation, data, batch_size):
@@ -192,7 +260,7 @@ def as_tolerance(tolerance, validation, data, batch_size):
         )
     rule = "a finite number, at least 0"
     tolerance = scalar_setting("tolerance", tolerance, rule, is_not_negative)
-    return jnp.asarray(tolerance, data.X.dtype)
+    return as_array(tolerance, data.X.dtype)
 
 
 def as_key_data(key):

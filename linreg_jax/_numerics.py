@@ -76,6 +76,12 @@ def rows_in_block(n, d):
     return n
 
 
+def rows_to_add(n, d):
+    """How many rows would let X [n, d] be cut in blocks; 0 where it is small or can be as it is."""
+    can_be_cut = rows_in_block(n, d) < n
+    return 0 if can_be_cut or n <= 2 * max(_BLOCK_NUMBERS // d, _FEWEST_ROWS) else -n % 256
+
+
 @functools.cache
 def _largest_divisor(n, most):
     return next(divisor for divisor in range(min(n, most), 0, -1) if n % divisor == 0)

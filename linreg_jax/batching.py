@@ -1,4 +1,4 @@
-"""Shuffled mini-batches: which examples a step sees."""
+"""Which examples a step sees: shuffled mini-batches, and rows that weigh nothing."""
 
 import jax
 import jax.numpy as jnp
@@ -65,3 +65,23 @@ def mini_batches(data: Dataset, key: Array, steps: Array, batch_size: int) -> Da
     held = (positions < n).astype(data.X.dtype)
     weight = held if chosen.sample_weight is None else held * chosen.sample_weight
     return chosen._replace(sample_weight=weight)
+
+
+def pad(data: Dataset, num_rows: int) -> Dataset:
+    """The same examples and rows that weigh 0 after them: the losses of this package are the same.
+
+    Example:
+      >>> pad(as_dataset([[2.0]], [4.0]), 2).sample_weight.tolist()
+      [1.0, 0.0, 0.0]
+    """
+    weight = data.sample_weight
+    if weight is None:
+        weight = jnp.ones(data.X.shape[0], data.X.dtype)
+
+    def padded(column):
+        if column.ndim == 0:  # the count
+            return column
+        return jnp.pad(column, [(0, num_rows), *[(0, 0)] * (column.ndim - 1)])
+
+    longer: Dataset = jax.tree.map(padded, data._replace(sample_weight=weight))
+    return longer

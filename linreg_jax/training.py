@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from linreg_jax import _door
-from linreg_jax._loop import Problem, train
+from linreg_jax._loop import train
+from linreg_jax._steps import Problem, Settings
+from linreg_jax._validation import positive_integer
 from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import autodiff
 from linreg_jax.model import Params
+from linreg_jax.progress import Progress, watched
 from linreg_jax.records import DivergedError, Fit, Status, TrainState
 
 __all__ = ["DivergedError", "Fit", "Status", "TrainState", "fit"]
@@ -35,7 +38,9 @@ def fit(
     record_params: bool = False,
     validation: Dataset | None = None,
     unroll: int = 1,
+    compress: bool | None = None,
     average_from: int | Array | None = None,
+    progress: bool | Callable[[Progress], object] | None = None,
 ) -> Fit:
     """Trains a linear model by gradient descent, in one compiled program.
 
@@ -53,11 +58,12 @@ def fit(
         A lasso is trained by a proximal step: weights reach exact zeros.
       params: where to start, `Params`; or the `TrainState` of an earlier fit, to go on from it.
       data: `Dataset`; X [n, d].
-      learning_rate: a number [], or a schedule, step -> rate, whose steps are counted from the
-        first fit on.
+      learning_rate: a number []; or a schedule, step -> rate, whose steps are counted from the
+        first fit on; or "auto", for plain gradient descent on squared losses, `huber` and
+        `log_cosh`: the best constant rate for full batches, a safe one for mini-batches.
       num_steps: how many steps to take; or
       num_epochs: how many times to see every example.
-      batch_size: examples in a mini-batch; None: all of them in every step. See `mini_batch`.
+      batch_size: examples in a mini-batch; None: all of them in every step. See `mini_batches`.
       key: a JAX random key, for mini-batches; with a `TrainState`, None goes on with its key.
       optimizer: a factory, learning rate -> `optax.GradientTransformation`: `optax.adam`,
         `lambda rate: optax.sgd(rate, momentum=0.9)`. A function made anew at each call compiles
@@ -71,7 +77,14 @@ def fit(
       validation: `Dataset` to measure the loss on, after each `record_every` full-batch steps, or
         after each epoch of mini-batches.
       unroll: steps in one turn of the compiled loop (`jax.lax.scan`); more may help on GPUs.
+      compress: whether to train on `compress(data)`, which gives squared losses the same path in
+        a fraction of the time. None: where the loss is squared, batches are full and the examples
+        are many. Pass False to measure losses near 0 to their last digit, to take a step or two, or
+        to differentiate with respect to the data.
       average_from: the first step whose iterate counts in the mean `Fit.average`, from 0.
+      progress: True shows a bar with loss, rate and time left; a function is called with a
+        `Progress` a few times a second. The numbers are those of the silent run. Ctrl-C returns
+        what there is, with status INTERRUPTED.
 
     Returns:
       A `Fit`. `fit(loss, result.state, data, ...)` goes on where it stopped: 1000 steps are, bit
@@ -83,37 +96,42 @@ def fit(
 
     Example:
       >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
-      >>> fit(half_mse, init_params(data), data, learning_rate=0.3, num_steps=300)
+      >>> fit(half_mse, init_params(data), data, learning_rate=0.26, num_steps=300)
       Fit(out of steps after 300 steps, loss 833.333 -> ...)
     """
     start = _door.checked_start(params, data)
+    params = start.params if isinstance(start, TrainState) else start
     if batch_size is not None:
         _door.check_mini_batches(data, batch_size, key, start)
-    rate = _door.as_schedule_or_rate(learning_rate, data.X.dtype)
-    _door.check_factories(loss, optimizer, gradient, learning_rate)
-    settings = _door.settings_for(
-        data,
+    _door.check_factories(loss, optimizer, gradient)
+    rate = _door.as_rate(learning_rate, loss, params, data, optimizer, batch_size)
+    _door.check_state(start, optimizer, rate)
+    progress = _door.checked_progress(progress)
+    stop_at = _door.as_tolerance(tolerance, validation, data, batch_size)
+    patience = positive_integer("patience", patience)
+    num_steps = _door.number_of_steps(data, num_steps, num_epochs, batch_size)
+    settings = Settings(
         num_steps=num_steps,
-        num_epochs=num_epochs,
         batch_size=batch_size,
         optimizer=optimizer,
         gradient=gradient,
-        record_every=record_every,
-        record_params=record_params,
-        unroll=unroll,
-        may_end_early=tolerance is not None,
+        record_every=positive_integer("record_every", record_every),
+        record_params=bool(record_params),
+        unroll=positive_integer("unroll", unroll),
+        compress=_door.compresses(compress, loss, data, batch_size),
+        num_turns=_door.number_of_turns(num_steps, tolerance, progress),
     )
-    _door.check_state(start, optimizer, rate)
-    stop_below = _door.as_tolerance(tolerance, validation, data, batch_size)
-    stops_on_validation = stop_below is not None and batch_size is not None
-    patience = _door.positive_integer("patience", patience)
+    stops_on_validation = stop_at is not None and batch_size is not None
     problem = Problem(
         loss=_door.as_pytree(loss),
         data=data,
         learning_rate=rate,
         validation=validation,
-        tolerance=stop_below,
-        patience=jnp.asarray(patience, jnp.int32) if stops_on_validation else None,
-        average_from=None if average_from is None else jnp.asarray(average_from, jnp.int32),
+        tolerance=stop_at,
+        patience=np.asarray(patience, np.int32) if stops_on_validation else None,
+        average_from=_door.checked_step("average_from", average_from),
     )
-    return train(problem, start, _door.as_key_data(key), settings=settings)
+    key = _door.as_key_data(key)
+    if progress is not None:
+        return watched(problem, start, key, settings, progress)
+    return train(problem, start, key, settings=settings)
