@@ -187,10 +187,10 @@ def _average(problem, state):
     """The mean of the iterates with this one in it."""
     counts = state.step > problem.average_from
     num_averaged = state.num_averaged + counts.astype(jnp.int32)
-    share = jnp.where(counts, 1 / jnp.maximum(num_averaged, 1), 0)
 
     def take_in(mean, new):
-        return mean + share.astype(mean.dtype) * (new - mean)
+        share = counts / jnp.maximum(num_averaged, 1).astype(mean.dtype)
+        return mean + share * (new - mean)
 
     average = jax.tree.map(take_in, state.average, state.params)
     return state._replace(average=average, num_averaged=num_averaged)
