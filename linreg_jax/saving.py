@@ -106,6 +106,13 @@ def load(path: str | os.PathLike) -> Any:
       FileNotFoundError: there is no such file.
       ValueError: a folder; a file that `save` did not write, is cut short or damaged, or that a
         newer version wrote; arrays of 64 bits while `jax_enable_x64` is off.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> path = pathlib.Path(tempfile.mkdtemp()) / "line.params"
+      >>> save(Params(jnp.array([5.0]), jnp.array(30.0)), path)
+      >>> load(path)
+      Params(weights=Array([5.], dtype=float32), bias=Array(30., dtype=float32))
     """
     place = Path(path)
     if place.is_dir():
