@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from linreg_jax._numerics import rows_to_add
 from linreg_jax._rates import automatic_rate
 from linreg_jax._updates import flat_state, has_lasso
 from linreg_jax._validation import (
@@ -14,7 +15,8 @@ from linreg_jax._validation import (
     scalar_setting,
     shape_text,
 )
-from linreg_jax.batching import batches_per_epoch
+from linreg_jax.batching import batches_per_epoch, pad
+from linreg_jax.compression import compress as compressed
 from linreg_jax.dataset import check_dataset
 from linreg_jax.losses import Loss
 from linreg_jax.model import check_params
@@ -194,14 +196,15 @@ def checked_progress(progress):
     )
 
 
-def compresses(compress, loss, data, batch_size):
-    """Whether to train on the compressed data: where the path is the same, and it pays.
+def data_for_steps(data, loss, batch_size, compress):
+    """The data that the steps are taken on: compressed or padded where they are the same steps.
 
-    It pays by the shape alone, so that a run in two parts is that in one.
+    Compression goes by the shape alone and not by the number of steps, and is a program of its own,
+    so that a run in two parts has the very rows of the run in one.
 
     Raises:
-      TypeError: not True, False or None.
-      ValueError: True for a loss that is not squared, or for mini-batches.
+      TypeError: `compress` is not True, False or None.
+      ValueError: it is True for a loss that is not squared, or for mini-batches.
     """
     if compress not in (None, True, False):
         raise TypeError(f"compress must be True, False or None, got {compress!r}")
@@ -216,10 +219,14 @@ def compresses(compress, loss, data, batch_size):
             "compress=True leaves no examples to make mini-batches of: leave compress out, or pass "
             "no batch_size"
         )
+    if batch_size is not None or not isinstance(loss, Loss):
+        return data
     n, d = data.X.shape
-    rows = d + 1 + data.y[0].size
-    pays = squared and batch_size is None and data.count is None and n >= 8 * rows
-    return bool(compress) or (compress is None and pays)
+    pays = squared and data.count is None and n >= 8 * (d + 1 + data.y[0].size)
+    if compress or (compress is None and pays):
+        return compressed(data)
+    missing = rows_to_add(n, d)
+    return data if missing == 0 else pad(data, missing)
 
 
 def checked_step(name, value):

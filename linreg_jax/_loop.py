@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from linreg_jax._numerics import rows_to_add
 from linreg_jax._rates import largest_stable_rate
 from linreg_jax._steps import (
     Histories,
@@ -24,9 +23,6 @@ from linreg_jax._steps import (
     updater_of,
 )
 from linreg_jax._updates import current_rate
-from linreg_jax.batching import pad
-from linreg_jax.compression import compress
-from linreg_jax.losses import Loss
 from linreg_jax.model import Params
 from linreg_jax.records import Fit, Status, TrainState
 
@@ -50,7 +46,6 @@ class Journey(NamedTuple):
 @functools.partial(jax.jit, static_argnames="settings")
 def train(problem: Problem, start: Params | TrainState, key, *, settings: Settings) -> Fit:
     """A whole run in one program."""
-    problem = prepare(problem, settings)
     state = begin(problem, start, key, settings)
     first_step = state.step
     if settings.num_turns is None:
@@ -59,17 +54,6 @@ def train(problem: Problem, start: Params | TrainState, key, *, settings: Settin
         journey = advance(problem, set_out(problem, state, settings), None, settings)
         state, histories = journey.state, journey.histories
     return finish(problem, first_step, state, histories, settings)
-
-
-def prepare(problem: Problem, settings: Settings) -> Problem:
-    """The same problem over data that a step reads faster."""
-    data = problem.data
-    if settings.compress:
-        return problem._replace(data=compress(data))
-    missing = rows_to_add(*data.X.shape)
-    if settings.batch_size is None and isinstance(problem.loss, Loss) and missing > 0:
-        return problem._replace(data=pad(data, missing))
-    return problem
 
 
 def begin(problem, start, key, settings) -> TrainState:

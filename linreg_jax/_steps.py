@@ -55,7 +55,6 @@ class Settings(NamedTuple):
       record_every: steps from one record to the next.
       record_params: whether the parameters are recorded too.
       unroll: of the scan over a period's steps.
-      compress: whether to train on `compress(data)`.
       num_turns: how often to look whether the run has ended; None: never, one scan to the end.
     """
 
@@ -66,7 +65,6 @@ class Settings(NamedTuple):
     record_every: int
     record_params: bool
     unroll: int
-    compress: bool
     num_turns: int | None
 
 

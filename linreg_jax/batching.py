@@ -1,5 +1,7 @@
 """Which examples a step sees: shuffled mini-batches, and rows that weigh nothing."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -67,6 +69,7 @@ def mini_batches(data: Dataset, key: Array, steps: Array, batch_size: int) -> Da
     return chosen._replace(sample_weight=weight)
 
 
+@functools.partial(jax.jit, static_argnames="num_rows")
 def pad(data: Dataset, num_rows: int) -> Dataset:
     """The same examples and rows that weigh 0 after them: the losses of this package are the same.
 

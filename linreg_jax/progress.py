@@ -14,7 +14,6 @@ from linreg_jax._validation import is_traced
 from linreg_jax.records import Fit, Status
 
 _SECONDS = 0.2  # between two looks
-_prepare = jax.jit(_loop.prepare, static_argnums=1)
 _begin = jax.jit(_loop.begin, static_argnums=3)
 _set_out = jax.jit(_loop.set_out, static_argnums=2)
 _advance = jax.jit(_loop.advance, static_argnums=3)
@@ -67,7 +66,6 @@ def watched(problem, start, key, settings, show: Callable[[Progress], object] | 
             "leave progress out under jax.jit, jax.vmap and jax.grad"
         )
     bar = _bar(settings.num_steps) if show is True else _Caller(show)
-    problem = _prepare(problem, settings)
     state = _begin(problem, start, key, settings)
     first_step = state.step
     journey = _set_out(problem, state, settings)

@@ -118,13 +118,12 @@ def fit(
         record_every=positive_integer("record_every", record_every),
         record_params=bool(record_params),
         unroll=positive_integer("unroll", unroll),
-        compress=_door.compresses(compress, loss, data, batch_size),
         num_turns=_door.number_of_turns(num_steps, tolerance, progress),
     )
     stops_on_validation = stop_at is not None and batch_size is not None
     problem = Problem(
         loss=_door.as_pytree(loss),
-        data=data,
+        data=_door.data_for_steps(data, loss, batch_size, compress),
         learning_rate=rate,
         validation=validation,
         tolerance=stop_at,
