@@ -33,3 +33,8 @@ def x64():
     """The test with x64 on."""
     with jax.enable_x64(True):
         yield
+
+
+def pytest_make_parametrize_id(config, val):
+    """Functions by name, not by address: every process must give a test the same name."""
+    return getattr(val, "__name__", None) if callable(val) else None
