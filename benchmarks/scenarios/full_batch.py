@@ -17,7 +17,7 @@ SHAPES = [(100, 1), (1_000, 10), (10_000, 100), (100_000, 100), (1_000_000, 32),
 
 def cases(settings: Settings) -> Iterator[Case]:
     """A case for each shape."""
-    num_steps = settings.pick(full=1_000, quick=1_000, tiny=4)
+    num_steps = settings.pick(full=1_000, quick=250, tiny=4)
     for n, d in settings.pick(full=SHAPES, quick=SHAPES[:3], tiny=[(24, 3)]):
         yield _case(n, d, num_steps, settings)
 
@@ -71,7 +71,8 @@ def _case(n, d, num_steps, settings):
         transfer(problem),
     ]
     expected = squared_error_descent(problem, num_steps)
-    return Case(problem.title, competitors, expected, settings.tolerance)
+    title = f"{problem.title}, {num_steps:,} steps"
+    return Case(title, competitors, expected, settings.tolerance)
 
 
 def _path_of_trajectory(path):

@@ -36,7 +36,7 @@ def cases(settings: Settings) -> Iterator[Case]:
     n, d, num_steps = settings.pick(
         full=(16_384, 32, 1_000), quick=(4_096, 16, 250), tiny=(24, 3, 4)
     )
-    doublings = settings.pick(full=4, quick=3, tiny=1)
+    doublings = settings.pick(full=4, quick=2, tiny=1)
     grown = [2**i for i in range(doublings)]
     for compress in (False, True):
         yield _case("n", [(n * m, d, num_steps) for m in grown], compress, settings)

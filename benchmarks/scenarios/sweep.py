@@ -26,11 +26,11 @@ def cases(settings: Settings) -> Iterator[Case]:
     once, twice_a_step = problem.X.nbytes, 2 * problem.X.nbytes * num_steps
     steps = jnp.arange(num_steps + 1)
 
-    def mapped(**settings):
+    def mapped(**choices):
         @jax.jit
         def fits(rates):
             def run(rate):
-                return fit(mse, params, data, learning_rate=rate, num_steps=num_steps, **settings)
+                return fit(mse, params, data, learning_rate=rate, num_steps=num_steps, **choices)
 
             return jax.vmap(run)(rates)
 
