@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from linreg_jax._updates import euclidean_norm
 from linreg_jax.dataset import multiplies_bias, total_weight
 from linreg_jax.diagnosis import diagnose
 from linreg_jax.gradients import vectorized
@@ -77,21 +78,15 @@ def largest_stable_rate(loss, data, params, wanted):
     # With targets of 0 the gradient at v is the Hessian times v.
     hessian_times = vectorized(loss)
     still = data._replace(y=jnp.zeros_like(data.y))
-
-    def scaled(v):
-        size = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(v)]))
-        return jax.tree.map(lambda leaf: leaf / size, v)
+    size = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(params)]))
+    start = jax.tree.map(lambda leaf: leaf / size, params)  # whose squares do not overflow
 
     def multiply(carry):
         i, v, _ = carry
         product = hessian_times(v, still)[1]
-        pairs = zip(jax.tree.leaves(v), jax.tree.leaves(product), strict=True)
-        along = sum(jnp.sum(a * b) for a, b in pairs)
-        length = sum(jnp.sum(leaf * leaf) for leaf in jax.tree.leaves(v))
-        return i + 1, scaled(product), along / length
+        length = euclidean_norm(product)
+        return i + 1, jax.tree.map(lambda leaf: leaf / length, product), length
 
     steps = jnp.where(wanted, _POWER_STEPS, 0)
-    _, _, curvature = lax.while_loop(
-        lambda carry: carry[0] < steps, multiply, (0, scaled(params), nan)
-    )
+    _, _, curvature = lax.while_loop(lambda carry: carry[0] < steps, multiply, (0, start, nan))
     return 2 / curvature

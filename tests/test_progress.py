@@ -22,7 +22,6 @@ KEY = jax.random.key(0)
         {"num_steps": 3000},
         {"num_steps": 50, "record_every": 7, "record_params": True, "compress": False},
         {"num_steps": 2500, "tolerance": 1e-5, "optimizer": optax.adam},
-        {"num_epochs": 30, "batch_size": 7, "key": KEY},
         {"num_epochs": 30, "batch_size": 7, "key": KEY, "validation": DATA, "tolerance": 1e-3},
     ],
 )
