@@ -299,7 +299,7 @@ for kill in range(kills):
     if child == 0:
         for number in itertools.count(1):
             save(Params(np.full(300_000, number, "int32"), np.int32(number)), path)
-    time.sleep(chance.uniform(0.01, 0.08))
+    time.sleep(chance.uniform(0.05, 0.3))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     shutil.copy(path, f"{path}{kill}")
