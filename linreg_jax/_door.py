@@ -1,5 +1,7 @@
 """What `fit` refuses, and what it makes of its arguments, before anything compiles."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -222,7 +224,7 @@ def data_for_steps(data, loss, batch_size, compress):
     if batch_size is not None or not isinstance(loss, Loss):
         return data
     n, d = data.X.shape
-    pays = squared and data.count is None and n >= 8 * (d + 1 + data.y[0].size)
+    pays = squared and data.count is None and n >= 8 * (d + 1 + math.prod(data.y.shape[1:]))
     if compress or (compress is None and pays):
         return compressed(data)
     missing = rows_to_add(n, d)
