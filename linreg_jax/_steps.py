@@ -173,10 +173,12 @@ def _make_step(problem, settings, last_step):
 
 
 def updater_of(problem, settings):
+    """The `Updater` of a problem."""
     return make_updater(problem.loss, settings.optimizer, settings.gradient, problem.learning_rate)
 
 
 def is_running(state, last_step):
+    """[] bool, whether a step is taken; not from `last_step` on, where it is given."""
     running = state.status == Status.RUNNING
     return running if last_step is None else running & (state.step < last_step)
 

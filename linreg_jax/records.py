@@ -147,6 +147,11 @@ def _divergence_text(fit, run, num_diverged):
         return f"{text}: the loss or its gradient is not finite at the start; check data and params"
     if math.isnan(stable):
         return f"{text}: try a smaller one, or standardize the features"
+    if rate < stable:
+        return (
+            f"{text}: plain gradient descent on all the data is stable up to {stable:.6g}, but "
+            "mini-batches, momentum and other optimizers may need less; pass a smaller one"
+        )
     return (
         f"{text}: the largest stable rate of gradient descent on these data is {stable:.6g}; "
         "pass a smaller one, or standardize the features to allow a larger one"

@@ -104,8 +104,6 @@ def fit(
     if batch_size is not None:
         _door.check_mini_batches(data, batch_size, key, start)
     _door.check_factories(loss, optimizer, gradient)
-    rate = _door.as_rate(learning_rate, loss, params, data, optimizer, batch_size)
-    _door.check_state(start, optimizer, rate)
     progress = _door.checked_progress(progress)
     stop_at = _door.as_tolerance(tolerance, validation, data, batch_size)
     patience = positive_integer("patience", patience)
@@ -121,6 +119,10 @@ def fit(
         num_turns=_door.number_of_turns(num_steps, tolerance, progress),
     )
     stops_on_validation = stop_at is not None and batch_size is not None
+    key = _door.as_key_data(key)
+    average_from = _door.checked_step("average_from", average_from)
+    rate = _door.as_rate(learning_rate, loss, params, data, optimizer, batch_size)
+    _door.check_state(start, optimizer, rate)
     problem = Problem(
         loss=_door.as_pytree(loss),
         data=_door.data_for_steps(data, loss, batch_size, compress),
@@ -128,9 +130,8 @@ def fit(
         validation=validation,
         tolerance=stop_at,
         patience=np.asarray(patience, np.int32) if stops_on_validation else None,
-        average_from=_door.checked_step("average_from", average_from),
+        average_from=average_from,
     )
-    key = _door.as_key_data(key)
     if progress is not None:
         return watched(problem, start, key, settings, progress)
     return train(problem, start, key, settings=settings)

@@ -9,10 +9,12 @@ from sklearn.linear_model import SGDRegressor
 from sklearn.model_selection import train_test_split
 
 from linreg_jax import (
+    DivergedError,
     Params,
     Status,
     _steps,
     as_dataset,
+    diagnose,
     fit,
     huber,
     mae,
@@ -167,6 +169,14 @@ def test_stops_on_validation_and_keeps_the_best(x64):
     free = fit(mse, params, data, num_steps=int(result.num_steps), **settings)
     assert same_bits(free.validation_losses, result.validation_losses[:epochs])
     assert same_bits(free.params, result.state.params)  # the last iterate is there to go on from
+
+
+def test_mini_batches_that_diverge_below_the_stable_rate_say_so():
+    params, data = make_problem(7, n=40, d=10)
+    rate = 0.9 * float(diagnose(data).largest_stable_rate)
+    result = fit(mse, params, data, learning_rate=rate, num_steps=2000, batch_size=1, key=KEY)
+    with pytest.raises(DivergedError, match=r"stable up to .* mini-batches"):
+        result.raise_if_diverged()
 
 
 def test_padding_changes_no_loss(x64):
