@@ -9,6 +9,7 @@ import optax
 
 from linreg_jax._numerics import rows_to_add
 from linreg_jax._rates import automatic_rate
+from linreg_jax._shards import mesh_of
 from linreg_jax._updates import flat_state, has_lasso
 from linreg_jax._validation import (
     is_not_negative,
@@ -227,7 +228,7 @@ def data_for_steps(data, loss, batch_size, compress):
     pays = squared and data.count is None and n >= 8 * (d + 1 + math.prod(data.y.shape[1:]))
     if compress or (compress is None and pays):
         return compressed(data)
-    missing = rows_to_add(n, d)
+    missing = rows_to_add(n, d) if mesh_of(data) is None else 0
     return data if missing == 0 else pad(data, missing)
 
 

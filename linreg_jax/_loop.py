@@ -139,7 +139,9 @@ def finish(problem, first_step, state, histories, settings) -> Fit:
         num_steps=state.step - first_step,
         status=status,
         learning_rate=current_rate(problem.learning_rate, last_step, dtype),
-        largest_stable_rate=largest_stable_rate(problem.loss, problem.data, state.params, diverged),
+        largest_stable_rate=largest_stable_rate(
+            problem.loss, problem.data, state.params, diverged, settings.mesh
+        ),
         state=state,
     )
 

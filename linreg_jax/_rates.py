@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from linreg_jax._shards import gradient_on_shards
 from linreg_jax._updates import euclidean_norm
 from linreg_jax.dataset import multiplies_bias, total_weight
 from linreg_jax.diagnosis import diagnose
@@ -57,7 +58,7 @@ def automatic_rate(loss, data, *, intercept, batch_size=None):
     return 1 / (2 * (smoothness + ridge))
 
 
-def largest_stable_rate(loss, data, params, wanted):
+def largest_stable_rate(loss, data, params, wanted, mesh=None):
     """[] 2 / L, beyond which gradient descent on a squared loss diverges; NaN for other losses.
 
     Power iteration on the Hessian, from parameters that grew along its largest eigenvector.
@@ -67,6 +68,7 @@ def largest_stable_rate(loss, data, params, wanted):
       data: a `Dataset`.
       params: `Params`, the last finite ones.
       wanted: [] bool; where False, NaN at no cost.
+      mesh: where the rows lie in equal parts, or None.
     """
     nan = jnp.full((), jnp.nan, data.X.dtype)
     if not isinstance(loss, Loss) or loss.curvature is None:
@@ -76,7 +78,7 @@ def largest_stable_rate(loss, data, params, wanted):
         (dataclasses.replace(loss, penalties=smooth), data, params)
     )
     # With targets of 0 the gradient at v is the Hessian times v.
-    hessian_times = vectorized(loss)
+    hessian_times = gradient_on_shards(vectorized, loss, mesh)
     still = data._replace(y=jnp.zeros_like(data.y))
     size = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(params)]))
     start = jax.tree.map(lambda leaf: leaf / size, params)  # whose squares do not overflow

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import AbstractMesh, Mesh
 from jax.typing import ArrayLike
 
 from linreg_jax._updates import make_updater
@@ -56,6 +57,8 @@ class Settings(NamedTuple):
       record_params: whether the parameters are recorded too.
       unroll: of the scan over a period's steps.
       num_turns: how often to look whether the run has ended; None: never, one scan to the end.
+      mesh: where the rows lie in equal parts, or None.
+      num_shards: in how many parts the rows are shuffled, each within itself.
     """
 
     num_steps: int
@@ -66,6 +69,8 @@ class Settings(NamedTuple):
     record_params: bool
     unroll: int
     num_turns: int | None
+    mesh: Mesh | AbstractMesh | None
+    num_shards: int
 
 
 class Histories(NamedTuple):
@@ -122,6 +127,8 @@ def scan_steps(problem, state, settings, length, last_step):
             jax.random.wrap_key_data(state.key, impl="threefry2x32"),
             state.step + jnp.arange(number, dtype=jnp.int32),
             settings.batch_size,
+            num_shards=settings.num_shards,
+            mesh=settings.mesh,
         )
         return lax.scan(take, state, batches, unroll=min(settings.unroll, number))
 
@@ -174,7 +181,9 @@ def _make_step(problem, settings, last_step):
 
 def updater_of(problem, settings):
     """The `Updater` of a problem."""
-    return make_updater(problem.loss, settings.optimizer, settings.gradient, problem.learning_rate)
+    return make_updater(
+        problem.loss, settings.optimizer, settings.gradient, problem.learning_rate, settings.mesh
+    )
 
 
 def is_running(state, last_step):

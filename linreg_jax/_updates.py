@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from linreg_jax._shards import gradient_on_shards
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
 from linreg_jax.penalties import Lasso
@@ -38,7 +39,7 @@ def current_rate(learning_rate, step, dtype):
     return jnp.asarray(rate, dtype)
 
 
-def make_updater(loss, optimizer, gradient, learning_rate) -> Updater:
+def make_updater(loss, optimizer, gradient, learning_rate, mesh=None) -> Updater:
     """How `fit` moves the parameters of a loss.
 
     Args:
@@ -46,9 +47,10 @@ def make_updater(loss, optimizer, gradient, learning_rate) -> Updater:
       optimizer: learning rate or schedule -> `optax.GradientTransformation`.
       gradient: loss -> `(params, data) -> (value, gradient)`.
       learning_rate: [] or a schedule, step -> rate.
+      mesh: where the rows lie in equal parts, or None.
     """
     smooth, lassos = _split_lasso(loss)
-    value_and_gradient = gradient(smooth)
+    value_and_gradient = gradient_on_shards(gradient, smooth, mesh)
     transformation = optax.with_extra_args_support(optimizer(learning_rate))
 
     def init(params):

@@ -5,7 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import PartitionSpec as P
 
+from linreg_jax._shards import DATA_AXIS, on_devices_of
 from linreg_jax.dataset import Dataset
 from linreg_jax.shuffling import shuffled_index
 
@@ -20,18 +23,33 @@ def batches_per_epoch(n: int, batch_size: int) -> int:
     return -(-n // batch_size)
 
 
-def mini_batches(data: Dataset, key: Array, steps: Array, batch_size: int) -> Dataset:
+def mini_batches(
+    data: Dataset,
+    key: Array,
+    steps: Array,
+    batch_size: int,
+    *,
+    num_shards: int = 1,
+    mesh: Mesh | AbstractMesh | None = None,
+) -> Dataset:
     """The examples of some steps: every epoch is a fresh order of all of them, cut into batches.
 
     Step s is batch s mod m of epoch s // m, with m = `batches_per_epoch(n, batch_size)`; the order
     of an epoch is `shuffled_index` with the epoch folded into the key. Every example comes once an
     epoch.
 
+    Shards are equal parts of the rows, one after the other. Each is shuffled within itself and
+    gives every batch batch_size / num_shards examples, so that none has to leave its device. What
+    is folded into the key for shard i is epoch * num_shards + i: the batches depend on the number
+    of shards, and not on that of devices.
+
     Args:
       data: a `Dataset` of n rows, not compressed.
       key: a JAX random key.
       steps: [t] integers, counted from 0 over all epochs.
       batch_size: rows in a batch, 1 to n.
+      num_shards: a divisor of n and of batch_size.
+      mesh: where the rows lie in equal parts, of one or more shards each, or None.
 
     Returns:
       A `Dataset` with a leading axis [t] everywhere, of batch_size rows each. The last batch of an
@@ -45,13 +63,43 @@ def mini_batches(data: Dataset, key: Array, steps: Array, batch_size: int) -> Da
       ((2, 2, 1), [[1.0, 1.0], [1.0, 0.0]])
     """
     n = data.X.shape[0]
+
+    def of_some_shards(rows, key, steps, first):
+        """The parts of the batches that shards `first`, `first` + 1, ... give."""
+        number = rows.X.shape[0] * num_shards // n
+        by_shard = jax.tree.map(lambda a: a.reshape(number, -1, *a.shape[1:]), rows)
+        shard = first + jnp.arange(number, dtype=steps.dtype)
+        parts = jax.vmap(_from_one_shard, in_axes=(0, None, None, None, 0, None))(
+            by_shard, key, steps, batch_size // num_shards, shard, num_shards
+        )
+        return jax.tree.map(
+            lambda a: jnp.swapaxes(a, 0, 1).reshape(a.shape[1], -1, *a.shape[3:]), parts
+        )
+
+    if num_shards == 1:
+        return _from_one_shard(data, key, steps, batch_size, 0, 1)
+    if mesh is None:
+        return of_some_shards(data, key, steps, 0)
+
+    def of_this_device(rows, key, steps):
+        first = lax.axis_index(DATA_AXIS) * (num_shards // mesh.shape[DATA_AXIS])
+        return of_some_shards(rows, key, steps, first)
+
+    is_rows, result = (True, False, False), P(None, DATA_AXIS)
+    return on_devices_of(mesh, of_this_device, rows=is_rows, result=result)(data, key, steps)
+
+
+def _from_one_shard(data, key, steps, batch_size, shard, num_shards):
+    """What one shard of several gives to the batches of some steps; see `mini_batches`."""
+    n = data.X.shape[0]
     epochs, batches = jnp.divmod(steps, batches_per_epoch(n, batch_size))
     within = jnp.arange(batch_size, dtype=batches.dtype)
     positions = batches[:, None] * batch_size + within[None, :]
 
     def examples_at(place):
         epoch, position = place
-        return shuffled_index(jax.random.fold_in(key, epoch), n, jnp.minimum(position, n - 1))
+        order = jax.random.fold_in(key, epoch * num_shards + shard)
+        return shuffled_index(order, n, jnp.minimum(position, n - 1))
 
     # A loop over the steps, and not one map of them all, because XLA would fuse that with what
     # follows and compute an example's place anew for every number of its row.

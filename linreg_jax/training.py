@@ -9,6 +9,7 @@ from jax import Array
 
 from linreg_jax import _door
 from linreg_jax._loop import train
+from linreg_jax._shards import checked_num_shards, mesh_of
 from linreg_jax._steps import Problem, Settings
 from linreg_jax._validation import positive_integer
 from linreg_jax.dataset import Dataset
@@ -41,6 +42,7 @@ def fit(
     compress: bool | None = None,
     average_from: int | Array | None = None,
     progress: bool | Callable[[Progress], object] | None = None,
+    num_shards: int | None = None,
 ) -> Fit:
     """Trains a linear model by gradient descent, in one compiled program.
 
@@ -85,6 +87,9 @@ def fit(
       progress: True shows a bar with loss, rate and time left; a function is called with a
         `Progress` a few times a second. The numbers are those of the silent run. Ctrl-C returns
         what there is, with status INTERRUPTED.
+      num_shards: in how many equal parts the rows are shuffled into mini-batches, each within
+        itself; None: as many as devices hold them. With one number of shards the batches are the
+        same on any number of devices. See `shard`.
 
     Returns:
       A `Fit`. `fit(loss, result.state, data, ...)` goes on where it stopped: 1000 steps are, bit
@@ -103,11 +108,13 @@ def fit(
     params = start.params if isinstance(start, TrainState) else start
     if batch_size is not None:
         _door.check_mini_batches(data, batch_size, key, start)
+        num_shards = checked_num_shards(num_shards, data, batch_size)
     _door.check_factories(loss, optimizer, gradient)
     progress = _door.checked_progress(progress)
     stop_at = _door.as_tolerance(tolerance, validation, data, batch_size)
     patience = positive_integer("patience", patience)
     num_steps = _door.number_of_steps(data, num_steps, num_epochs, batch_size)
+    data_of_steps = _door.data_for_steps(data, loss, batch_size, compress)
     settings = Settings(
         num_steps=num_steps,
         batch_size=batch_size,
@@ -117,6 +124,8 @@ def fit(
         record_params=bool(record_params),
         unroll=positive_integer("unroll", unroll),
         num_turns=_door.number_of_turns(num_steps, tolerance, progress),
+        mesh=mesh_of(data_of_steps),
+        num_shards=num_shards or 1,
     )
     stops_on_validation = stop_at is not None and batch_size is not None
     key = _door.as_key_data(key)
@@ -125,7 +134,7 @@ def fit(
     _door.check_state(start, optimizer, rate)
     problem = Problem(
         loss=_door.as_pytree(loss),
-        data=_door.data_for_steps(data, loss, batch_size, compress),
+        data=data_of_steps,
         learning_rate=rate,
         validation=validation,
         tolerance=stop_at,

@@ -1,0 +1,138 @@
+"""Rows that lie on several devices, and work done where they lie.
+
+The rows of a data set lie in equal parts on the axis "data" of a mesh, in the order of its devices.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from linreg_jax._validation import is_traced, positive_integer
+from linreg_jax.dataset import is_compressed
+from linreg_jax.losses import Loss
+
+DATA_AXIS = "data"
+
+
+def mesh_of(data):
+    """The mesh whose devices hold equal parts of the rows; None where none of them is divided.
+
+    While tracing it is known which mesh the data lies on, and not how: its rows are then taken as
+    divided where they can be, which is right wherever they lie.
+    """
+    X = data.X
+    if is_compressed(data):
+        return None  # so few rows that every device works on all of them
+    if is_traced(X) or not isinstance(X, jax.Array):
+        mesh = jax.typeof(X).sharding.mesh
+        kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+        divided = kinds.get(DATA_AXIS) == AxisType.Auto
+    elif isinstance(X.sharding, NamedSharding):
+        mesh = X.sharding.mesh
+        divided = X.sharding.spec[:1] in ((DATA_AXIS,), ((DATA_AXIS,),))
+    else:
+        return None
+    parts = mesh.shape[DATA_AXIS] if divided else 1
+    return mesh if parts > 1 and X.shape[0] % parts == 0 else None
+
+
+def checked_num_shards(num_shards, data, batch_size):
+    """In how many parts the rows are shuffled: as asked for, or one for each device that has some.
+
+    Raises:
+      TypeError, ValueError: not an integer of 1 or more, a number of shards that does not divide
+        the rows, or their devices, or the mini-batches.
+    """
+    n, mesh = data.X.shape[0], mesh_of(data)
+    num_devices = 1 if mesh is None else mesh.shape[DATA_AXIS]
+    if num_shards is None:
+        num_shards = num_devices
+    num_shards = positive_integer("num_shards", num_shards, n, ", the rows of the data")
+    if n % num_shards != 0 or num_shards % num_devices != 0:
+        raise ValueError(
+            f"num_shards must divide the {n} rows and be a multiple of the devices that hold them "
+            f"({num_devices}), got {num_shards}: shard(data, num_shards={num_shards}) pads the rows"
+        )
+    if batch_size % num_shards != 0:
+        below = batch_size // num_shards * num_shards
+        nearest = f"{below} or {below + num_shards}" if below else f"{num_shards}"
+        raise ValueError(
+            f"batch_size must be a multiple of the {num_shards} shards, each of which gives as "
+            f"many rows to a step, got {batch_size}: pass {nearest}, or num_shards"
+        )
+    return num_shards
+
+
+def on_devices_of(mesh, function, *, rows, result):
+    """`function` on each device of a mesh, of the rows that lie there.
+
+    Args:
+      mesh: as `mesh_of` gives it.
+      function: called with this device's rows where `rows` says so and with whole arrays elsewhere.
+      rows: a bool for each argument of the function, whether it is made of rows.
+      result: `PartitionSpec` of what the function returns.
+    """
+    return jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=tuple(P(DATA_AXIS) if divided else P() for divided in rows),
+        out_specs=result,
+        check_vma=False,  # a caller's function may start a loop with zeros of its own
+    )
+
+
+def gradient_on_shards(gradient, loss, mesh):
+    """`gradient(loss)` of each device's rows, added up over the devices in one all-reduce.
+
+    With s the weight of an example, 1 / c what a mean divides by (the number of rows n where the
+    weights are to be summed first) and the sums those of all devices::
+
+        value    = Σ c s rho(r) / Σ c s + penalties
+        gradient = Σ c s psi(r) X / Σ c s + their derivative
+
+    Args:
+      gradient: a way to the gradient, loss -> `(params, data) -> (value, gradient)`.
+      loss: a `Loss`; how another function adds up over rows is not known, and is left to the
+        compiler.
+      mesh: the mesh that the data lies on, or None.
+
+    Returns:
+      `(params, data) -> (value, gradient)`.
+    """
+    if mesh is None or not isinstance(loss, Loss):
+        return gradient(loss)
+    sums = dataclasses.replace(loss, reduction="sum", penalties=())
+
+    def value_and_gradient(params, data):
+        n, dtype = data.X.shape[0], data.X.dtype
+        is_mean = loss.reduction == "mean"
+        sums_weights = is_mean and data.count is None and data.sample_weight is not None
+        # Dividing by n first keeps sums from overflowing where means do not.
+        divisor = jnp.ones((), dtype)
+        if is_mean:
+            divisor = jnp.asarray(n, dtype) if data.count is None else data.count
+            divisor = jnp.where(divisor > 0, divisor, 1)
+
+        def sum_of_all(sums, params, rows, divisor):
+            weight = rows.sample_weight
+            weight = (jnp.ones(rows.X.shape[0], dtype) if weight is None else weight) / divisor
+            measured = gradient(sums)(params, rows._replace(sample_weight=weight))
+            total = jnp.sum(weight) if sums_weights else None
+            numbers, as_they_were = ravel_pytree((*measured, total))
+            return as_they_were(lax.psum(numbers, DATA_AXIS))
+
+        value, grads, total = on_devices_of(
+            mesh, sum_of_all, rows=(False, False, True, False), result=P()
+        )(sums, params, data._replace(count=None), divisor)
+        if sums_weights:
+            total = jnp.where(total > 0, total, 1)
+            value, grads = jax.tree.map(lambda summed: summed / total, (value, grads))
+        weights = grads.weights + loss.penalty_gradient(params)
+        return value + loss.penalty(params), grads._replace(weights=weights)
+
+    return value_and_gradient
