@@ -114,24 +114,26 @@ def fit(
     stop_at = _door.as_tolerance(tolerance, validation, data, batch_size)
     patience = positive_integer("patience", patience)
     num_steps = _door.number_of_steps(data, num_steps, num_epochs, batch_size)
+    record_every = positive_integer("record_every", record_every)
+    unroll = positive_integer("unroll", unroll)
+    key = _door.as_key_data(key)
+    average_from = _door.checked_step("average_from", average_from)
+    rate = _door.as_rate(learning_rate, loss, params, data, optimizer, batch_size)
+    _door.check_state(start, optimizer, rate)
     data_of_steps = _door.data_for_steps(data, loss, batch_size, compress)
     settings = Settings(
         num_steps=num_steps,
         batch_size=batch_size,
         optimizer=optimizer,
         gradient=gradient,
-        record_every=positive_integer("record_every", record_every),
+        record_every=record_every,
         record_params=bool(record_params),
-        unroll=positive_integer("unroll", unroll),
+        unroll=unroll,
         num_turns=_door.number_of_turns(num_steps, tolerance, progress),
         mesh=mesh_of(data_of_steps),
         num_shards=num_shards or 1,
     )
     stops_on_validation = stop_at is not None and batch_size is not None
-    key = _door.as_key_data(key)
-    average_from = _door.checked_step("average_from", average_from)
-    rate = _door.as_rate(learning_rate, loss, params, data, optimizer, batch_size)
-    _door.check_state(start, optimizer, rate)
     problem = Problem(
         loss=_door.as_pytree(loss),
         data=data_of_steps,
