@@ -21,6 +21,9 @@ from linreg_jax.model import Params
 from linreg_jax.records import Status
 
 _GATHERED = 2**19  # numbers of X gathered at once: 2 MB of float32, shared out among the cores
+# XLA on the CPU runs the parts of a loop's body one after the other, without the cost of handing
+# them out to threads, where none of the arrays they touch is larger than this.
+_SMALL_BYTES = 512
 
 
 class Problem(NamedTuple):
@@ -71,6 +74,19 @@ class Settings(NamedTuple):
     num_turns: int | None
     mesh: Mesh | AbstractMesh | None
     num_shards: int
+
+
+class Record(NamedTuple):
+    """What a step leaves behind.
+
+    Attributes:
+      numbers: [2] the loss and the gradient's norm, in one array because XLA on the CPU writes to
+        each array of a history in a kernel of its own.
+      path: the `Params` it started from, or None.
+    """
+
+    numbers: Array
+    path: Params | None
 
 
 class Histories(NamedTuple):
@@ -132,20 +148,31 @@ def scan_steps(problem, state, settings, length, last_step):
         )
         return lax.scan(take, state, batches, unroll=min(settings.unroll, number))
 
-    at_once = length if settings.batch_size is None else _steps_at_once(problem, settings)
-    if length <= at_once:
-        return steps(state, length)
+    at_once = min(length, _steps_in_a_loop(problem, settings, length))
     whole, rest = divmod(length, at_once)
-    state, recorded = lax.scan(lambda state, _: steps(state, at_once), state, length=whole)
-    recorded = jax.tree.map(lambda part: part.reshape((-1, *part.shape[2:])), recorded)
+    if whole == 1:
+        state, recorded = steps(state, at_once)
+    else:
+        state, recorded = lax.scan(lambda state, _: steps(state, at_once), state, length=whole)
+        recorded = jax.tree.map(lambda part: part.reshape((-1, *part.shape[2:])), recorded)
+    histories = Histories(recorded.numbers[:, 0], recorded.numbers[:, 1], recorded.path, None)
     if rest:
         state, last = scan_steps(problem, state, settings, rest, last_step)
-        recorded = jax.tree.map(lambda *parts: jnp.concatenate(parts), recorded, last)
-    return state, recorded
+        histories = jax.tree.map(lambda *parts: jnp.concatenate(parts), histories, last)
+    return state, histories
+
+
+def _steps_in_a_loop(problem, settings, length):
+    """Steps in the innermost loop, out of `length`."""
+    if settings.batch_size is not None:
+        return _steps_at_once(problem, settings)
+    most = _SMALL_BYTES // (2 * problem.data.X.dtype.itemsize)  # whose records are small
+    divisor = next(number for number in range(most, 0, -1) if length % number == 0)
+    return length if divisor < most // 4 else divisor
 
 
 def _make_step(problem, settings, last_step):
-    """`(state, batch) -> (state, Histories)`: one step, or none where the run has ended."""
+    """`(state, batch) -> (state, Record)`: one step, or none where the run has ended."""
     updater = updater_of(problem, settings)
 
     def step(state, batch):
@@ -164,11 +191,9 @@ def _make_step(problem, settings, last_step):
         def record(array):
             return jnp.where(running, array, jnp.nan)
 
-        recorded = Histories(
-            losses=record(value),
-            gradient_norms=record(norm),
+        recorded = Record(
+            numbers=record(jnp.stack([value, norm])),
             path=jax.tree.map(record, state.params) if settings.record_params else None,
-            validation_losses=None,
         )
         moved = state._replace(params=params, optimizer_state=optimizer_state, step=state.step + 1)
         if problem.average_from is not None:
