@@ -7,6 +7,7 @@ products. Any rows with the same ones are as good, and d + 1 + k of them are eno
 """
 
 import functools
+import math
 from typing import Literal
 
 import jax
@@ -70,7 +71,7 @@ def compress(data: Dataset, *, method: Literal["auto", "gram", "qr"] = "auto") -
     if method not in ("auto", "gram", "qr"):
         raise ValueError(f'method must be "auto", "gram" or "qr", got {method!r}')
     if method == "auto":
-        n, m = data.X.shape[0], 1 + data.X.shape[1] + target_columns(data.y).shape[1]
+        n, m = data.X.shape[0], 1 + data.X.shape[1] + math.prod(data.y.shape[1:])
         method = "qr" if m <= _QR_COLUMNS and n * m <= _QR_NUMBERS else "gram"
     return _compress(data, method)
 
