@@ -129,11 +129,11 @@ def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:
       >>> data.X.dtype, data.y.tolist()
       (dtype('float32'), [30.0, 40.0, 50.0])
     """
-    X, y = _as_numeric("X", X), _as_numeric("y", y)
-    floating = [array for array in (X, y) if _decides_dtype(array)]
+    X, y = as_numeric("X", X), as_numeric("y", y)
+    floating = [array for array in (X, y) if decides_dtype(array)]
     dtype = jnp.result_type(*floating) if floating else jnp.result_type(float)
     if sample_weight is not None:
-        sample_weight = _as_numeric("sample_weight", sample_weight)
+        sample_weight = as_numeric("sample_weight", sample_weight)
     data = Dataset(
         _convert("X", X, dtype),
         _convert("y", y, dtype),
@@ -156,7 +156,7 @@ class _Listed(np.ndarray):
     """Numbers that came without a dtype of their own, as Python lists do."""
 
 
-def _as_numeric(name, value):
+def as_numeric(name, value):
     """`value` as an array of real numbers, its own dtype kept."""
     array: Any
     if isinstance(value, jax.Array):
@@ -180,7 +180,8 @@ def _as_numeric(name, value):
     return array
 
 
-def _decides_dtype(array):
+def decides_dtype(array):
+    """Whether an array came with a floating-point dtype of its own."""
     return jnp.issubdtype(array.dtype, jnp.floating) and not isinstance(array, _Listed)
 
 

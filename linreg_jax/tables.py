@@ -105,7 +105,7 @@ def read_table(
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     source: _Source = _NpzFile(path) if path.suffix.lower() == ".npz" else CsvFile(path)
-    names = _choose(path, source.names, target, features)
+    names = choose_columns(path, source.names, target, features)
     d = len(names)
     columns = names if target is None else (*names, target)
     chosen = [source.names.index(name) for name in columns]
@@ -135,7 +135,7 @@ def read_table(
     return Table(X[:filled], None if target is None else y[:filled], names, np.concatenate(kept))
 
 
-def _choose(path, names, target, features):
+def choose_columns(path, names, target, features):
     """The features' names, after everything about names is found right."""
     twice = [name for name, times in Counter(names).items() if times > 1 and name]
     if twice:

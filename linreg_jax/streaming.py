@@ -1,0 +1,90 @@
+"""Data larger than memory, or that comes in pieces: chunk after chunk."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from linreg_jax._chunk_files import open_chunks
+from linreg_jax._chunks import ChunkError, Kind, as_chunk, blamed_on, require_same
+from linreg_jax._moments import moments_of_rows, no_moments
+from linreg_jax._staging import Stage
+from linreg_jax._validation import positive_integer
+from linreg_jax.dataset import Dataset, check_dataset, is_compressed
+
+__all__ = ["ChunkError", "compress_chunks", "open_chunks"]
+
+
+def compress_chunks(
+    chunks: Iterable[Any], *, start: Dataset | None = None, max_bytes: int = 2**24
+) -> Dataset:
+    """`compress` of data that come in chunks, none of which stays in memory.
+
+    The d + 1 + k rows have the same squared losses, gradients and Hessians as all rows together.
+    While the device takes the products of one block of rows, the host reads the next::
+
+        total, mean, scatter  <-  those of the rows so far and of the block, in float64
+
+    Rows are laid out in blocks, small chunks together and large ones in parts, so that chunks of
+    any number of rows run the same few programs. Within a block rows are centred and multiplied in
+    their own dtype, at least float32; blocks, and the count of rows, are added in float64. So the
+    accuracy is that of `compress(data, method="gram")` at any number of rows.
+
+    Args:
+      chunks: an iterable of chunks, each (X, y), (X, y, sample_weight) or a `Dataset`, X [n, d], of
+        anything that `numpy.asarray` reads: a list of memory maps, a generator, a PyTorch
+        `DataLoader`, `open_chunks(...)`. n may be another in each chunk.
+      start: a compressed `Dataset` to go on from, what an earlier call returned or `so_far` of its
+        error.
+      max_bytes: what the rows under way may take in memory, beside the caller's own chunk and a few
+        arrays of (d + 1 + k)² numbers. A large memory map is read a block at a time.
+
+    Returns:
+      A compressed `Dataset` of d + 1 + k rows, as `compress` returns.
+
+    Raises:
+      ChunkError: a chunk with other columns or another dtype than before, with no rows, with NaN or
+        infinity; or the iterable raised. It has the index of the chunk and what there was before.
+      TypeError: chunks is no iterable; start is no `Dataset`.
+      ValueError: no chunk at all; start is not compressed; max_bytes does not hold one row.
+
+    Example:
+      >>> first, second = ([[0.0], [2.0]], [30.0, 40.0]), ([[4.0]], [50.0])
+      >>> small = compress_chunks([first, second])
+      >>> small.X.shape, float(small.count), f"{solve(small).params.bias:.3f}"
+      ((3, 1), 3.0, '30.000')
+    """
+    if isinstance(chunks, Dataset):
+        raise TypeError("chunks is one Dataset: pass [data], or compress(data)")
+    max_bytes = positive_integer("max_bytes", max_bytes)
+    if start is not None:
+        check_dataset(start)
+        if not is_compressed(start):
+            raise ValueError("start is not compressed: pass what compress_chunks returned")
+    stage: Stage | None = None
+    index = 0
+
+    def so_far():
+        return start if stage is None or index == 0 else stage.compressed()
+
+    iterator, end = iter(chunks), object()
+    while True:
+        with blamed_on(index, so_far):
+            value = next(iterator, end)
+            if value is end:
+                break
+            chunk = as_chunk(value)
+            if stage is None:
+                stage = Stage(chunk.kind, _first_moments(start, chunk.kind), max_bytes)
+            stage.add(chunk)
+        index += 1
+    if index == 0 and start is None:
+        raise ValueError("chunks is empty: there is nothing to compress")
+    return so_far()
+
+
+def _first_moments(start, kind):
+    """What to go on from when a chunk of that kind comes."""
+    if start is None:
+        return no_moments(kind.num_columns)
+    given = Kind(start.X.shape[1], start.y.shape[1:], start.X.dtype)
+    require_same(given, kind._replace(dtype=kind.computed_in))
+    return moments_of_rows(start)
