@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType
 
 _BLOCK_NUMBERS = 2**17  # of X in a block of rows: half a megabyte of float32, which a cache holds
 _FEWEST_ROWS = 32
@@ -24,6 +25,16 @@ def matmul(a, b):
     return jnp.matmul(a, b, precision="highest" if chosen is None else None)
 
 
+def devices_of(array):
+    """How many devices the rows of an array may be divided over.
+
+    While tracing, an array's mesh is known, and not how the array lies on it.
+    """
+    mesh = jax.typeof(array).sharding.mesh
+    axes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+    return math.prod(size for size, kind in axes if kind == AxisType.Auto)
+
+
 def predictions(X, weights):
     """X weights, [n] or [n, k], block of rows by block of rows where X is large.
 
@@ -34,14 +45,20 @@ def predictions(X, weights):
     """
     n, k = X.shape[0], weights.shape[1:]
     if weights.shape == (1,):
-        return X[:, 0] * for_each_example(weights[0], n)
-    rows = rows_in_block(*X.shape)
+        return X[:, 0] * for_each_example(weights[0], X)
+    rows = rows_in_block(*X.shape, devices_of(X))
     if rows == n or 4 * weights[0].size > rows:  # or the repeated weights would cost more than X
         return matmul(X, weights)
     blocks = n // rows
-    repeated = jnp.broadcast_to(weights, (blocks, *weights.shape))
-    columns = repeated if k else repeated[:, :, None]
-    return matmul(X.reshape(blocks, rows, -1), columns).reshape(n, *k)
+    repeated = jnp.broadcast_to(weights.T, (blocks, *weights.T.shape))
+    # As rows times Xᵀ, which differentiates to rows times X: XLA takes longer over Xᵀ times columns.
+    products = matmul(repeated.reshape(blocks, -1, X.shape[1]), _transposed(X, blocks))
+    return jnp.swapaxes(products, 1, 2).reshape(n, *k)
+
+
+def _transposed(X, blocks):
+    """[blocks, d, rows] the transposed blocks of rows of X, which no copy is made for."""
+    return jnp.swapaxes(X.reshape(blocks, -1, X.shape[1]), 1, 2)
 
 
 def weighted_row_sum(s, X):
@@ -50,7 +67,7 @@ def weighted_row_sum(s, X):
     Taken as sᵀX: XLA on the CPU takes 4 to 8 times longer over the transposed X.
     """
     n, k = X.shape[0], s.shape[1:]
-    rows = rows_in_block(*X.shape)
+    rows = rows_in_block(*X.shape, devices_of(X))
     if rows == n or 4 * s[0].size > rows:
         return matmul(s.T, X).T
     s_blocks = jnp.swapaxes(s.reshape(n // rows, rows, -1), 1, 2)
@@ -59,21 +76,18 @@ def weighted_row_sum(s, X):
 
 
 @functools.cache
-def rows_in_block(n, d):
+def rows_in_block(n, d, devices=1):
     """How many rows of X [n, d] a block has: the most that a cache holds, as a divisor of n.
 
-    Blocks are views of X: a ragged last one would make XLA copy all of it. Their number is, where
-    it can be, a multiple of the devices that n rows may be sharded over, so that no block lies on
-    two. n where X is small, or where no divisor will do.
+    Blocks are views of X: a ragged last one would make XLA copy all of it. None lies on two of the
+    devices. n where X is small, or where no divisor will do.
     """
     most = max(_BLOCK_NUMBERS // d, _FEWEST_ROWS)
+    on_one_device = n // math.gcd(n, devices)
     if n <= 2 * most:
         return n
-    for devices in (960, 64, 8, 1):
-        rows = _largest_divisor(n // math.gcd(n, devices), most)
-        if rows >= _FEWEST_ROWS:
-            return rows
-    return n
+    rows = _largest_divisor(on_one_device, most)
+    return rows if rows >= _FEWEST_ROWS else n
 
 
 def rows_to_add(n, d):
@@ -93,25 +107,26 @@ def sum_of_examples(values):
     XLA's CPU code adds up a vector number by number. Columns, of which each is some of the
     examples, are added side by side: four times faster for a few hundred.
     """
-    columns = 1 if values.ndim > 1 else _columns(values.shape[0])
+    columns = 1 if values.ndim > 1 else _columns(values.shape[0], devices_of(values))
     if columns < _FEWEST_COLUMNS:
         return jnp.sum(values, axis=0)
     partial_sums = jnp.sum(values.reshape(-1, columns), axis=0)
     return jnp.sum(lax.optimization_barrier(partial_sums))  # or XLA makes one sum of the two
 
 
-def for_each_example(number, n):
-    """[n] or [n, k] a number [] or numbers [k] once an example; its derivative sums as above."""
-    columns = 1 if number.ndim > 0 else _columns(n)
+def for_each_example(number, X):
+    """[n] or [n, k] a number [] or numbers [k] for each row of X; its derivative sums as above."""
+    n = X.shape[0]
+    columns = 1 if number.ndim > 0 else _columns(n, devices_of(X))
     if columns < _FEWEST_COLUMNS:
         return jnp.broadcast_to(number, (n, *number.shape))
     side_by_side = lax.optimization_barrier(jnp.broadcast_to(number, columns))
     return jnp.broadcast_to(side_by_side, (n // columns, columns)).reshape(n)
 
 
-def _columns(n):
-    """How many columns n examples are summed in; see `rows_in_block` about devices."""
-    return 1 if n > _MANY else _largest_divisor(n // math.gcd(n, 8), _MOST_COLUMNS)
+def _columns(n, devices):
+    """How many columns n examples are summed in, so that each row of them lies on one device."""
+    return 1 if n > _MANY else _largest_divisor(n // math.gcd(n, devices), _MOST_COLUMNS)
 
 
 def per_example(values, like):

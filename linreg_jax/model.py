@@ -100,7 +100,7 @@ def _linear(params, X, bias_column):
     products = predictions(X, params.weights)
     if params.bias is None:
         return products
-    bias = for_each_example(params.bias, X.shape[0])
+    bias = for_each_example(params.bias, X)
     if bias_column is None:
         return products + bias
     return products + per_example(bias_column, bias) * bias

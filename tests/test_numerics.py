@@ -38,10 +38,16 @@ def test_products_and_their_derivative_are_those_of_numpy(n, d, k):
 
 
 def test_large_data_is_cut_and_small_data_is_not():
-    assert rows_in_block(1_000_000, 32) == 3125
+    assert rows_in_block(1_000_000, 32) == 4000
     assert rows_in_block(131_072, 512) == 256
     assert rows_in_block(256, 100) == 256
     assert rows_in_block(1_000_003, 32) == 1_000_003
+
+
+def test_no_block_lies_on_two_devices():
+    assert rows_in_block(1_000_000, 32, 5) == 4000
+    assert rows_in_block(1_000_000, 32, 64) == 3125
+    assert rows_in_block(1_000_001, 32, 64) == rows_in_block(1_000_001, 32)  # they do not divide it
 
 
 @pytest.mark.parametrize("rows", [rows_in_block(n, d) for n, d in SHAPES])
@@ -67,7 +73,7 @@ def test_sums_over_examples_and_their_transpose(n, k):
     values = rng.normal(size=n if k is None else (n, k)).astype("float32")
     number = jnp.asarray(rng.normal(size=() if k is None else k), "float32")
     exact = values.astype("float64").sum(axis=0)
-    spread, pull_back = jax.vjp(lambda number: for_each_example(number, n), number)
+    spread, pull_back = jax.vjp(lambda number: for_each_example(number, jnp.zeros((n, 1))), number)
     assert (np.asarray(spread) == np.broadcast_to(number, values.shape)).all()
     # float32 rounds each of n terms of size 1 by 6e-8, with signs that cancel.
     bound = 6e-8 * 8 * n**0.5
