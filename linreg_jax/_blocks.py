@@ -43,30 +43,36 @@ def sum_over_blocks(term, rows, *, block_rows=None, cache_bytes=2**19):
 
 def _sum_of_parts(term, rows, block_rows):
     """The sum on every part of the rows by itself, and then of the parts."""
-    n = jax.tree.leaves(rows)[0].shape[0]
-    num_parts = _num_parts(rows, n)
-    if num_parts == 1:
-        return _sum_here(term, rows, min(block_rows, n))
-    part_rows = n // num_parts
-    # The axis of parts lies on the devices, so no step of the loop within a part needs another's.
-    parts = jax.tree.map(lambda a: a.reshape(num_parts, part_rows, *a.shape[1:]), rows)
-    sums = jax.vmap(lambda part: _sum_here(term, part, min(block_rows, part_rows)))(parts)
+    sums = by_parts(lambda part: _sum_here(term, part, block_rows), rows)
     return jax.tree.map(lambda of_parts: jnp.sum(of_parts, axis=0), sums)
 
 
-def _num_parts(rows, n):
-    """Into how many equal parts to divide n rows so that no edge of a shard cuts one.
+def by_parts(function, rows):
+    """`function` of equal parts of the rows, none of which lies on two devices.
 
     How rows lie on a mesh is unknown while tracing. That the shards are equal is sure, so what
     divides both the rows and the devices is a multiple of the number of shards.
+
+    Args:
+      function: part -> pytree of arrays; `part` is like `rows`, with fewer rows.
+      rows: pytree of arrays [n, ...].
+
+    Returns:
+      What `function` returned, stacked along a new leading axis that lies on the devices; of length
+      1 where there is one device.
     """
-    mesh = jax.typeof(jax.tree.leaves(rows)[0]).sharding.mesh
+    arrays = jax.tree.leaves(rows)
+    n, mesh = arrays[0].shape[0], jax.typeof(arrays[0]).sharding.mesh
     axes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
-    return math.gcd(n, math.prod(size for size, kind in axes if kind == AxisType.Auto))
+    parts = math.gcd(n, math.prod(size for size, kind in axes if kind == AxisType.Auto))
+    if parts == 1:
+        return jax.tree.map(lambda array: array[None], function(rows))
+    return jax.vmap(function)(jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), rows))
 
 
 def _sum_here(term, rows, block_rows):
     n = jax.tree.leaves(rows)[0].shape[0]
+    block_rows = min(block_rows, n)
     num_blocks, remaining = divmod(n, block_rows)
 
     def term_at(start, size):

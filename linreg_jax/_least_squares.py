@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from linreg_jax._blocks import by_parts
 from linreg_jax._doubled import add_product, doubled_add, doubled_sum
 from linreg_jax._linalg import Centring, centring, fold_blocks, scale_columns, triangular_factor
 from linreg_jax._numerics import matmul
@@ -172,9 +173,8 @@ def _gradient(data, factors, theta, intercept):
     """
 
     rows, (high, low) = factors.rows, theta
-    n, d = data.X.shape
-    k = data.y.shape[1]
-    block_rows = min(n, max(64, min(1024, 2**16 // ((d + 1) * k))))
+    d, k = data.X.shape[1], data.y.shape[1]
+    block_rows = max(64, min(1024, 2**16 // ((d + 1) * k)))
 
     def add_block(total, block):
         block = rows.scaled(block)
@@ -191,9 +191,12 @@ def _gradient(data, factors, theta, intercept):
         r, r_low = doubled_add(r, (zero, zero))
         return add_product(total, A[:, :, None], r[:, None, :], r_low[:, None, :])
 
-    zeros = jnp.zeros((block_rows, d + 1, k), data.X.dtype)
-    total = fold_blocks(add_block, (zeros, zeros), data, block_rows)
-    gradient, _ = doubled_sum(total, axis=0)
+    def of_part(part):
+        zeros = jnp.zeros((min(part.X.shape[0], block_rows), d + 1, k), data.X.dtype)
+        return doubled_sum(fold_blocks(add_block, (zeros, zeros), part, block_rows), axis=0)
+
+    totals = by_parts(of_part, data._replace(count=None))
+    gradient, _ = doubled_sum(totals, axis=0)
     pull = (factors.root * factors.root)[:, None] * high[:-1]
     on_bias = gradient[-1:] if intercept else jnp.zeros_like(gradient[-1:])
     return jnp.concatenate([gradient[:-1] - pull, on_bias])

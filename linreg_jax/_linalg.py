@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from linreg_jax._blocks import by_parts
 from linreg_jax.dataset import multiplies_bias
 
 
@@ -106,7 +107,15 @@ def triangular_factor(data, *, intercept=True, prepare=None, block_rows=None):
         columns = [b[:, None], X, y] if intercept else [X, y]
         return jnp.linalg.qr(jnp.concatenate(columns, axis=1), mode="r")
 
-    factors = map_blocks(factor_of_block, data, block_rows)
+    def factor_of_part(part):
+        return _stacked_factor(map_blocks(factor_of_block, part, block_rows), block_rows)
+
+    return _stacked_factor(by_parts(factor_of_part, data._replace(count=None)), block_rows)
+
+
+def _stacked_factor(factors, block_rows):
+    """[min(q p, m), m] the factor of factors [q, p, m] stacked, of about block_rows rows a time."""
+    m = factors.shape[2]
     group = max(2, block_rows // m)
     while factors.shape[0] > 1:
         missing = -factors.shape[0] % min(group, factors.shape[0])

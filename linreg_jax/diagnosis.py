@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from linreg_jax._blocks import by_parts
 from linreg_jax._diagnosis_text import in_sentences
 from linreg_jax._linalg import (
     centring,
@@ -321,7 +322,10 @@ def _overflow_size(data, curvature, U, s, Vt, z, intercept):
             moved = moved + multiplies_bias(block)[:, None] * vectors[:1]
         return jnp.max(jnp.abs(moved), axis=0)
 
-    per_unit = jnp.max(map_blocks(largest_residual, data, _BLOCK_ROWS), axis=0)
+    def of_part(part):
+        return jnp.max(map_blocks(largest_residual, part, _BLOCK_ROWS), axis=0)
+
+    per_unit = jnp.max(by_parts(of_part, data._replace(count=None)), axis=0)
     distance = jnp.max(jnp.abs(start), axis=1) / _or_one(s)
     rho = curvature / 2 * (per_unit * distance) ** 2
     return jnp.where(s > 0, jnp.maximum(rho, jnp.sum(start * start, axis=1) / 2), 0)
