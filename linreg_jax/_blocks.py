@@ -5,9 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType
 
 from linreg_jax._doubled import doubled_add
+from linreg_jax._numerics import devices_of
 
 # An accelerator's block: each turn of a loop costs it as much time as reading megabytes.
 _ACCELERATOR_BYTES = 2**25
@@ -62,9 +62,7 @@ def by_parts(function, rows):
       1 where there is one device.
     """
     arrays = jax.tree.leaves(rows)
-    n, mesh = arrays[0].shape[0], jax.typeof(arrays[0]).sharding.mesh
-    axes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
-    parts = math.gcd(n, math.prod(size for size, kind in axes if kind == AxisType.Auto))
+    parts = math.gcd(arrays[0].shape[0], devices_of(arrays[0]))
     if parts == 1:
         return jax.tree.map(lambda array: array[None], function(rows))
     return jax.vmap(function)(jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), rows))
