@@ -101,6 +101,17 @@ class Chunk(NamedTuple):
             with np.errstate(invalid="ignore"):  # a negative one, which is found likewise
                 out *= np.sqrt(self.sample_weight[rows], dtype=out.dtype)[:, None]
 
+    def dataset(self) -> Dataset:
+        """The rows on the device, at least float32.
+
+        Raises:
+          ValueError: a number that is not finite, a negative weight, compressed rows.
+        """
+        if self.bias_column is not None:
+            raise ValueError("the chunk is compressed, its rows are no examples: pass the original")
+        X, y = (np.asarray(a, np.promote_types(a.dtype, np.float32)) for a in (self.X, self.y))
+        return as_dataset(X, y, self.sample_weight)
+
     def check(self, start: int, stop: int) -> None:
         """Raises the error of the rows from `start` to `stop`, if there is one in them.
 
@@ -158,7 +169,7 @@ def as_chunk(value: Any) -> Chunk:
 
 
 def require_same(kind: Kind, new: Kind) -> None:
-    """Raises where a chunk is not of the kind of those before it.
+    """Raises where a chunk is not of the kind of those before it, or of the parameters.
 
     Raises:
       TypeError: another dtype.
@@ -166,12 +177,12 @@ def require_same(kind: Kind, new: Kind) -> None:
     """
     if new.d != kind.d:
         raise ValueError(
-            f"X has {new.d} features (columns), but {kind.d} before: pass the same columns"
+            f"X has {new.d} features (columns), but {kind.d} are expected: pass the same columns"
         )
     if new.targets != kind.targets:
         ours, theirs = (shape_text(("n", *one.targets)).replace("'", "") for one in (kind, new))
-        raise ValueError(f"y is {theirs}, but {ours} before: pass the same targets")
+        raise ValueError(f"y is {theirs}, but {ours} is expected: pass the same targets")
     if new.dtype != kind.dtype:
         raise TypeError(
-            f"X and y are {new.dtype}, but {kind.dtype} before: pass one dtype, with astype"
+            f"X and y are {new.dtype}, but {kind.dtype} is expected: pass one dtype, with astype"
         )

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from linreg_jax._chunk_training import ChunkState
 from linreg_jax._files import write_whole
 from linreg_jax._validation import is_traced
 from linreg_jax.dataset import Dataset, Standardization
@@ -39,10 +40,19 @@ _LENGTH_BYTES = 8
 
 _RECORDS = {
     record.__name__: record
-    for record in (Dataset, Fit, Params, Solution, Standardization, TrainState, ColumnModel)
+    for record in (
+        Dataset,
+        Fit,
+        Params,
+        Solution,
+        Standardization,
+        TrainState,
+        ChunkState,
+        ColumnModel,
+    )
 }
 
-Record = Dataset | Fit | Params | Solution | Standardization | TrainState | ColumnModel
+Record = Dataset | Fit | Params | Solution | Standardization | TrainState | ChunkState | ColumnModel
 
 
 def save(result: Record, path: str | os.PathLike) -> None:
@@ -53,8 +63,8 @@ def save(result: Record, path: str | os.PathLike) -> None:
     `.NAME.*.tmp` beside it, which can be deleted.)
 
     Args:
-      result: a `Fit`, `TrainState`, `Params`, `Dataset`, `Standardization`, `Solution` or
-        `ColumnModel`, of arrays of any dtype.
+      result: a `Fit`, `TrainState`, `ChunkState`, `Params`, `Dataset`, `Standardization`,
+        `Solution` or `ColumnModel`, of arrays of any dtype.
       path: the file, in a folder that exists; one of that name is replaced.
 
     Raises:

@@ -4,13 +4,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from linreg_jax._chunk_files import open_chunks
+from linreg_jax._chunk_training import ChunkFit, ChunkState, fit_chunks
 from linreg_jax._chunks import ChunkError, Kind, as_chunk, blamed_on, require_same
 from linreg_jax._moments import moments_of_rows, no_moments
 from linreg_jax._staging import Stage
 from linreg_jax._validation import positive_integer
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed
 
-__all__ = ["ChunkError", "compress_chunks", "open_chunks"]
+__all__ = [
+    "ChunkError",
+    "ChunkFit",
+    "ChunkState",
+    "compress_chunks",
+    "fit_chunks",
+    "open_chunks",
+]
 
 
 def compress_chunks(

@@ -171,9 +171,9 @@ X, y = good()[0]
 nan = X.copy()
 nan[7, 1] = np.nan
 BAD = {
-    "other features": ((X[:, :2], y), ValueError, "X has 2 features.*but 3 before"),
-    "other targets": ((X, y[:, None]), ValueError, r"y is \[n, 1\], but \[n\] before"),
-    "other dtype": ((X.astype(np.float64), y), TypeError, "are float64, but float32 before"),
+    "other features": ((X[:, :2], y), ValueError, "X has 2 features.*but 3 are expected"),
+    "other targets": ((X, y[:, None]), ValueError, r"y is \[n, 1\], but \[n\] is expected"),
+    "other dtype": ((X.astype(np.float64), y), TypeError, "are float64, but float32 is expected"),
     "NaN": ((nan, y), ValueError, r"X holds 1 values that are not finite.*nan at \[7, 1\]"),
     "infinity": ((X, y * np.inf), ValueError, "y holds 10 values that are not finite"),
     "no rows": ((X[:0], y[:0]), ValueError, "holds no examples"),
@@ -189,7 +189,7 @@ BAD = {
 @pytest.mark.parametrize(
     ("bad", "at"),
     # The first chunk says what the others must be.
-    [(bad, at) for bad in BAD for at in (0, 1, 3) if at > 0 or "before" not in BAD[bad][2]],
+    [(bad, at) for bad in BAD for at in (0, 1, 3) if at > 0 or "expected" not in BAD[bad][2]],
 )
 def test_a_bad_chunk_is_named_and_the_others_kept(bad, at):
     chunk, kind, text = BAD[bad]
@@ -255,7 +255,7 @@ def test_arguments_that_do_not_fit():
         compress_chunks(good(), max_bytes=100)
     small = compress_chunks(good())
     assert compress_chunks([], start=small) is small
-    with pytest.raises(ChunkError, match=r"X has 2 features.*but 3 before") as caught:
+    with pytest.raises(ChunkError, match=r"X has 2 features.*but 3 are expected") as caught:
         compress_chunks([(X[:, :2], y)], start=small)
     assert caught.value.so_far is small
 
