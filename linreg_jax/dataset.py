@@ -1,5 +1,6 @@
 """`Dataset`, and what turns one into another."""
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -190,10 +191,14 @@ def _convert(name, array, dtype):
         return array.astype(dtype)
     if isinstance(array, np.ndarray):
         with np.errstate(over="ignore"):  # reported below, with its place
-            converted = jnp.asarray(np.asarray(array).astype(dtype))
+            converted: Any = np.asarray(array).astype(dtype)
+        # NumPy looks without compiling a program for every shape.
+        finite = np.isfinite(converted).all()
+        converted = jnp.asarray(converted)
     else:
         converted = array.astype(dtype)
-    if bool(jnp.isfinite(converted).all()):
+        finite = bool(jnp.isfinite(converted).all())
+    if finite:
         return converted
     source = np.asarray(array)
     wrong = ~np.isfinite(source)
@@ -272,6 +277,12 @@ def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standar
       [-1.224744...  0.         1.224744...] [2.] [1.6329932]
     """
     check_dataset(data)
+    X, restore = _standardize(data, bool(center))
+    return data._replace(X=X), restore
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _standardize(data, center):
     # Inner products over the rows, never counts of them: compressed rows have the same ones.
     bias_column = multiplies_bias(data)
     weighted = bias_column if data.sample_weight is None else bias_column * data.sample_weight
@@ -292,7 +303,7 @@ def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standar
     constant = deviation <= 4 * jnp.finfo(X.dtype).eps * jnp.abs(mean)
     X = jnp.where(constant[None, :], 0, X / jnp.where(constant, 1, deviation)[None, :])
     scale = jnp.where(constant, 1, deviation * unit)
-    return data._replace(X=X), Standardization(mean * unit if center else None, scale)
+    return X, Standardization(mean * unit if center else None, scale)
 
 
 def split(data: Dataset, key: Array, fraction: float) -> tuple[Dataset, Dataset]:
@@ -327,7 +338,12 @@ def split(data: Dataset, key: Array, fraction: float) -> tuple[Dataset, Dataset]
             f"fraction {fraction} of {n} rows leaves none to train on: "
             "hold out fewer, or pass more rows"
         )
-    order = jax.random.permutation(key, n)
+    return _split(data, key, held_out)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _split(data, key, held_out):
+    order = jax.random.permutation(key, data.X.shape[0])
 
     def rows(chosen):
         return jax.tree.map(lambda column: column[chosen] if column.ndim else column, data)
