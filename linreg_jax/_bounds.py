@@ -16,17 +16,18 @@ Source of the analysis: Higham, "Accuracy and Stability of Numerical Algorithms"
 chapters 3 and 4; two-sum: Knuth, "The Art of Computer Programming", volume 2, section 4.2.2.
 
 Nothing here looks at a gradient under test, nor at psi: slopes are those of rho by automatic
-differentiation.
+differentiation. All but rho is NumPy in the dtype of the data: compiled, most of it would take
+longer to compile than to run, and compilers may take a two-sum apart.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+import numpy as np
 
 from linreg_jax._numerics import per_example
-from linreg_jax.dataset import multiplies_bias
 from linreg_jax.gradients import _eighth_order, _reach, _second_order
 from linreg_jax.losses import example_weights
 from linreg_jax.model import Params, residuals
@@ -40,6 +41,12 @@ _STRETCHES = 8
 # Elementary functions and short products are right to a few units of rounding: 8 of them.
 _FEW = 8.0
 
+_BLOCK_NUMBERS = 2**17  # in a block of rows, which a cache holds
+_POINTS = 7  # at which rho is evaluated together
+
+# What is not finite is reported by `finite_check`.
+_quietly = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
 
 class Bounds(NamedTuple):
     """How far rounding may put each number of `(value, gradient)` off.
@@ -50,9 +57,23 @@ class Bounds(NamedTuple):
       difference: `Params`, what finite differences may be off by besides.
     """
 
-    value: Array
+    value: np.ndarray
     gradient: Params
     difference: Params
+
+
+class Situation(NamedTuple):
+    """A loss at some parameters, on the host.
+
+    Attributes:
+      r: [n] or [n, k] residuals.
+      a: [n] or [n, 1] what multiplies the rho of each in the loss.
+      reach: how far finite differences move each residual; shaped as r.
+    """
+
+    r: np.ndarray
+    a: np.ndarray
+    reach: np.ndarray
 
 
 def as_argument(loss):
@@ -71,7 +92,67 @@ def unit_roundoff(params, data):
     return max(float(jnp.finfo(dtype).eps) for dtype in dtypes) / 2
 
 
+def situation(argument, params, data):
+    """The `Situation` of a loss, as `as_argument` gives it."""
+    return Situation(*map(np.asarray, _situation(argument, params, data)))
+
+
 @jax.jit
+def _situation(argument, params, data):
+    loss, r = as_loss(argument), residuals(params, data)
+    a = jnp.broadcast_to(example_weights(loss, data), r.shape[:1])
+    return r, per_example(a, r), _reach(loss, r)[0]
+
+
+def costs_and_slopes(argument, points):
+    """rho and its derivative, elementwise, at points [m, ...]: one program whatever m is."""
+    m = len(points)
+    padding = np.zeros((-m % _POINTS, *points.shape[1:]), points.dtype)
+    parts = np.split(np.concatenate([points, padding]), -(-m // _POINTS))
+    found = [_cost_and_slope(argument, part) for part in parts]
+    cost, slope = (
+        np.concatenate([np.asarray(v) for v in each]) for each in zip(*found, strict=True)
+    )
+    return cost[:m], slope[:m]
+
+
+@jax.jit
+def _cost_and_slope(argument, r):
+    return jax.jvp(as_loss(argument).rho, (r,), (jnp.ones_like(r),))
+
+
+@_quietly
+def penalties_at(loss, weights):
+    """[m] what the penalties add to the loss, at weights [m, d] or [m, d, k]."""
+    added = np.zeros(len(weights), weights.dtype)
+    for p in loss.penalties:
+        cost = costs_and_slopes(p, weights)[0]
+        added = added + float(p.strength) * cost.reshape(len(weights), -1).sum(axis=1)
+    return added
+
+
+@_quietly
+def products(params, data):
+    """X weights + bias, [n] or [n, k], on the host."""
+    found = np.asarray(data.X) @ np.asarray(params.weights)
+    if params.bias is None:
+        return found
+    b = _bias_column(data)
+    return found + per_example(b, found) * np.asarray(params.bias)
+
+
+def transposed_products(data, s):
+    """Xᵀ s and what `multiplies_bias` gives times s, for s [n] or [n, k], on the host."""
+    return np.asarray(data.X).T @ s, _bias_column(data) @ s
+
+
+def _bias_column(data):
+    if data.bias_column is None:
+        return np.ones(data.X.shape[0], data.X.dtype)
+    return np.asarray(data.bias_column)
+
+
+@_quietly
 def residual_rounding(params, data):
     """How far rounding can put each residual off; [n] or [n, k].
 
@@ -80,45 +161,33 @@ def residual_rounding(params, data):
     Targets and bias are added in any order.
     """
     u = unit_roundoff(params, data)
-    n, d = data.X.shape
-    lanes, rows = min(_LANES, d), min(n, 8192)
-    groups = -(-d // lanes)
-    b = multiplies_bias(data)
-
-    def one_target(target):
-        w, bias, y = target
-
-        def block(i, rounding):
-            first = jnp.minimum(i * rows, n - rows)
-            x = lax.dynamic_slice_in_dim(data.X, first, rows)
-
-            def add_group(g, sums):
-                running, total = sums
-                start = jnp.minimum(g * lanes, d - lanes)
-                fresh = start + jnp.arange(lanes) >= g * lanes
-                weights = jnp.where(fresh, lax.dynamic_slice_in_dim(w, start, lanes), 0)
-                running = running + lax.dynamic_slice_in_dim(x, start, lanes, 1) * weights[None, :]
-                return running, total + jnp.sum(jnp.abs(running), axis=1)
-
-            dtype = jnp.result_type(x, w)
-            start = jnp.zeros((rows, lanes), dtype), jnp.zeros(rows, dtype)
-            running, total = lax.fori_loop(0, groups, add_group, start)
-            added = lax.dynamic_slice_in_dim(b, first, rows) * bias
-            added = jnp.abs(added) + jnp.abs(lax.dynamic_slice_in_dim(y, first, rows))
-            products = jnp.sqrt(float(d)) * (total / groups)
-            off = u * (products + 2 * added + 2 * jnp.abs(jnp.sum(running, axis=1)))
-            return lax.dynamic_update_slice_in_dim(rounding, off.astype(y.dtype), first, 0)
-
-        return lax.fori_loop(0, -(-n // rows), block, jnp.zeros_like(y))
-
-    targets = (params.weights, params.bias, data.y)
-    if params.bias is None:
-        targets = (params.weights, jnp.zeros(params.weights.shape[1:], data.X.dtype), data.y)
-    if data.y.ndim == 1:
-        return one_target(targets)
-    return lax.map(one_target, jax.tree.map(lambda leaf: leaf.T, targets)).T
+    X, y, w = np.asarray(data.X), np.asarray(data.y), np.asarray(params.weights)
+    n, d = X.shape
+    added = np.abs(y)
+    if params.bias is not None:
+        added = added + np.abs(per_example(_bias_column(data), y) * np.asarray(params.bias))
+    rounding = np.empty_like(y)
+    block = max(1, _BLOCK_NUMBERS // d)
+    for target in np.ndindex(y.shape[1:]):
+        for first in range(0, n, block):
+            rows = slice(first, first + block), *target
+            terms = X[first : first + block] * w[:, *target]
+            running = np.cumsum(_in_lanes(terms.T, min(_LANES, d)), axis=0)
+            mean = np.abs(running).sum(axis=(0, 1)) / len(running)
+            last = np.abs(running[-1].sum(axis=0))
+            rounding[rows] = u * (float(d) ** 0.5 * mean + 2 * added[rows] + 2 * last)
+    return rounding
 
 
+def _in_lanes(terms, lanes):
+    """[m, ...] terms dealt out to accumulators, [groups, lanes, ...]; 0 where none are left."""
+    groups = -(-len(terms) // lanes)
+    dealt = np.zeros((groups * lanes, *terms.shape[1:]), terms.dtype)
+    dealt[: len(terms)] = terms
+    return dealt.reshape(groups, lanes, *terms.shape[1:])
+
+
+@_quietly
 def rounding_bounds(argument, params, data, off):
     """`Bounds` of the loss and its gradient.
 
@@ -134,154 +203,124 @@ def rounding_bounds(argument, params, data, off):
       off: [n] or [n, k], how far each residual may be off, as `residual_rounding` says.
     """
     loss, u = as_loss(argument), unit_roundoff(params, data)
-    n = data.X.shape[0]
-    b = jnp.zeros(n, data.X.dtype) if params.bias is None else multiplies_bias(data)
+    X = np.asarray(data.X)
+    b = np.zeros(X.shape[0], X.dtype) if params.bias is None else _bias_column(data)
     averaged = data.sample_weight is not None and data.count is None and loss.reduction == "mean"
-    counted = data.sample_weight if averaged else jnp.zeros_like(b)
-    # Apart from the first, these compile once for every loss.
-    terms = _terms(argument, params, data, off)
-    value, gradient, difference = _sum_bounds(data.X, b, counted, terms, u)
-    bias = None if params.bias is None else gradient[-1]
-    bias_difference = None if params.bias is None else difference[-1]
-    bounds = Bounds(value, Params(gradient[:-1], bias), Params(difference[:-1], bias_difference))
-    return _with_penalties(argument, params, bounds, u) if loss.penalties else bounds
+    counted = np.asarray(data.sample_weight) if averaged else np.zeros_like(b)
+    terms = _terms(argument, params, data, off, u)
+    targets = [[each[:, *target] for each in terms] for target in np.ndindex(data.y.shape[1:])]
+    value, gradient, difference = zip(
+        *(_sum_bounds(X, b, counted, each, u) for each in targets), strict=True
+    )
+    bounds = Bounds(np.sum(value), _as_params(gradient, params), _as_params(difference, params))
+    return _with_penalties(loss, params, bounds, u)
 
 
-@jax.jit
-def _terms(argument, params, data, off):
+def _as_params(by_target: Any, params):
+    """[d + 1] for each target, the bias last, shaped as params."""
+    columns: Any = np.stack(by_target, axis=1)
+    bias = None if params.bias is None else columns[-1].reshape(params.bias.shape)
+    return Params(columns[:-1].reshape(params.weights.shape), bias)
+
+
+def _terms(argument, params, data, off, u):
     """What each example adds to its loss and slope, and to their errors; each shaped as y."""
-    loss, u = as_loss(argument), unit_roundoff(params, data)
-    r = residuals(params, data)
-    a = jnp.broadcast_to(example_weights(loss, data), data.y.shape[:1])
-    cost, slope = _with_slope(loss.rho)(jnp.stack([r, r + off, r - off]))
-    raised = jnp.max(jnp.abs(cost[1:] - cost[:1]), axis=0)
-    moved = jnp.max(jnp.abs(slope[1:] - slope[:1]), axis=0)
-    each = slope[0], moved, _difference_rounding(loss, r, u), cost[0], raised
-    return tuple(per_example(a, r) * value for value in each)
+    r, a, reach = situation(argument, params, data)
+    evaluate = partial(costs_and_slopes, argument)
+    cost, slope = evaluate(np.stack([r, r + off, r - off]))
+    raised = np.abs(cost[1:] - cost[0]).max(axis=0)
+    moved = np.abs(slope[1:] - slope[0]).max(axis=0)
+    if as_loss(argument).pieces == "quadratic":  # exact but for rounding, or declared wrongly
+        difference = _quotient_rounding(evaluate, r, reach, 1, u)
+    else:
+        difference = _quotient_rounding(evaluate, r, reach, 4, u)
+        difference = difference + _quotient_truncation(evaluate, r, reach, 4, difference)
+    return [a * each for each in (slope[0], moved, difference, cost[0], raised)]
 
 
-@jax.jit
-def _with_penalties(argument, params, bounds, u):
-    loss, w = as_loss(argument), params.weights
+def _with_penalties(loss, params, bounds, u):
+    if not loss.penalties:
+        return bounds
+    w = np.asarray(params.weights)
     value, gradient, difference = bounds
     for p in loss.penalties:
-        steepness = jnp.abs(_with_slope(p.rho)(w)[1])
-        h = jnp.where(w == 0, 1, jnp.abs(w) / 2)
-        rounding = sum(_quotient_rounding(p.rho, w, h, 1, u))
-        weights = gradient.weights + _FEW * u * p.strength * steepness
+        evaluate, strength = partial(costs_and_slopes, p), float(p.strength)
+        steepness = np.abs(evaluate(w[None])[1][0])
+        h = np.where(w == 0, 1, np.abs(w) / 2).astype(w.dtype)
+        rounding = _quotient_rounding(evaluate, w, h, 1, u)
+        rounding = rounding + _quotient_truncation(evaluate, w, h, 1, rounding)
+        weights = gradient.weights + _FEW * u * strength * steepness
         gradient = gradient._replace(weights=weights)
-        difference = difference._replace(weights=difference.weights + p.strength * rounding)
-    return Bounds(value + u * (_FEW + w.size) * jnp.abs(loss.penalty(params)), gradient, difference)
+        difference = difference._replace(weights=difference.weights + strength * rounding)
+    added = np.abs(penalties_at(loss, w[None])[0])
+    return Bounds(value + u * (_FEW + w.size) * added, gradient, difference)
 
 
-def _with_slope(rho):
-    return lambda r: jax.jvp(rho, (r,), (jnp.ones_like(r),))
+def _quotient_rounding(evaluate, r, h, arms, u):
+    """How far rounding may put the difference quotient of step h at r off, shaped as r.
 
-
-def _difference_rounding(loss, r, u):
-    """How far the central difference that stands for psi(r) may be off; shaped as r."""
-    reach, _ = _reach(loss, r)
-    if loss.pieces == "quadratic":  # exact but for rounding, or declared wrongly
-        return _quotient_rounding(loss.rho, r, reach, 1, u)[0]
-    return sum(_quotient_rounding(loss.rho, r, reach, 4, u))
-
-
-def _quotient_rounding(rho, r, h, arms, u):
-    """Rounding and truncation of the difference quotient of step h at r, each shaped as r.
-
-    Rounding: each rho errs by some units of its own size, by what the rounding of its argument
-    makes of its slope there, and by what second differences over a few roundings show, for a rho
-    that cancels inside. Truncation: what steps 4, 16, ... times smaller change, over and above
-    their own rounding.
+    Each rho errs by some units of its own size, by what the rounding of its argument makes of its
+    slope there, and by what second differences over a few roundings show, for a rho that cancels
+    inside.
     """
+    ulps = np.asarray([0, 8, -8, 20, -20, 44, -44], r.dtype).reshape(_POINTS, *[1] * r.ndim)
+    error = np.zeros_like(r)
+    for arm in range(-arms, arms + 1):
+        size = np.abs(r) + abs(arm) * h
+        around, slope = evaluate(r + arm * h + ulps * (u * size))
+        cancelled = np.abs(around[1::2] - 2 * around[0] + around[2::2]).max(axis=0)
+        here = u * (np.abs(around[0]) + size * np.abs(slope[0]))
+        error = np.maximum(error, here + cancelled)
+    return _FEW * error / h
+
+
+def _quotient_truncation(evaluate, r, h, arms, rounding):
+    """How far off it is besides: what steps 4, 16, ... times smaller change beyond rounding."""
     quotient = _second_order if arms == 1 else _eighth_order
-    ulps = jnp.asarray([0, 8, -8, 20, -20, 44, -44], r.dtype).reshape(7, *[1] * r.ndim)
-
-    def widen(i, error):
-        arm = i - arms
-        size = jnp.abs(r) + jnp.abs(arm) * h
-        around, slope = _with_slope(rho)((r + arm * h)[None] + ulps * (u * size)[None])
-        cancelled = jnp.max(jnp.abs(around[1::2] - 2 * around[:1] + around[2::2]), axis=0)
-        here = u * (jnp.abs(around[0]) + size * jnp.abs(slope[0]))
-        return jnp.maximum(error, here + cancelled)
-
-    error = _FEW * lax.fori_loop(0, 2 * arms + 1, widen, jnp.zeros_like(r))
-    whole = quotient(rho, r, 1, h)
-
-    def refine(i, truncation):
-        smaller = h / 4.0**i
-        change = jnp.abs(whole - quotient(rho, r, 1, smaller)) - error / smaller
-        return jnp.maximum(truncation, 2 * change)
-
-    return error / h, lax.fori_loop(1, 12, refine, jnp.zeros_like(r))
+    smaller = 4.0 ** np.arange(12).astype(r.dtype).reshape(12, *[1] * r.ndim)
+    found = quotient(lambda points: evaluate(points)[0], r, 1, h / smaller)
+    changes = np.abs(found[0] - found[1:]) - rounding * smaller[1:]
+    return np.maximum(2 * changes, 0).max(axis=0)
 
 
-@jax.jit
-def _sum_bounds(X, b, counted, terms, u):
-    """Bounds of the value [], gradient [d + 1] and difference [d + 1], or [d + 1, k]; bias last."""
-    if terms[0].ndim == 1:
-        return _one_target(X, b, counted, terms, u)
-    by_target = tuple(each.T for each in terms)
-    value, gradient, difference = lax.map(
-        lambda target: _one_target(X, b, counted, target, u), by_target
-    )
-    return jnp.sum(value), gradient.T, difference.T
-
-
-def _one_target(X, b, counted, target, u):
+def _sum_bounds(X, b, counted, target, u):
+    """Bounds of the value [], gradient [d + 1] and difference [d + 1] of one target; bias last."""
     s, moved, difference, cost, raised = target
     n, d = X.shape
     lanes = min(_LANES, n)
     groups = -(-n // lanes)
-    stretch = -(-groups // _STRETCHES)
-    columns = d + 3
-
-    def add_group(g, carry):
-        running, signed, rounded, path, size, spread = carry
-        start = jnp.minimum(g * lanes, n - lanes)
-        fresh = start + jnp.arange(lanes) >= g * lanes  # none where g is past the last group
-
-        def rows(column):
-            return jnp.where(fresh, lax.dynamic_slice_in_dim(column, start, lanes), 0)[:, None]
-
-        x = lax.dynamic_slice_in_dim(X, start, lanes)
-        x = jnp.concatenate([x, lax.dynamic_slice_in_dim(b, start, lanes)[:, None]], axis=1)
-        terms = jnp.concatenate([rows(s) * x, rows(cost), rows(counted)], axis=1)
-        reached = jnp.sum(jnp.abs(running), axis=0)
-        before = reached[None, :]
-        after = before + terms
-        kept = after - before  # two-sum: after + rounding == before + terms, exactly
-        rounding = (before - (after - kept)) + (terms - kept)
-        running = running + terms
-        x = jnp.abs(x)
-        return (
-            running,
-            signed + jnp.sum(rounding, axis=0),
-            rounded + jnp.sum(jnp.abs(rounding), axis=0),
-            path + jnp.sum(jnp.abs(running), axis=0) / groups,
-            size + jnp.sum(jnp.abs(terms), axis=0),
-            (spread[0] + jnp.sum(rows(moved) * x, 0), spread[1] + jnp.sum(rows(difference) * x, 0)),
-        )
-
-    def add_stretch(i, carry):
-        *sums, one_sided = carry
-        sums[1] = jnp.zeros_like(sums[1])
-        sums = lax.fori_loop(i * stretch, (i + 1) * stretch, add_group, tuple(sums))
-        return *sums, one_sided + jnp.abs(sums[1])
-
-    dtype = jnp.result_type(X, s)
-    zero, lane = jnp.zeros(columns, dtype), jnp.zeros((lanes, columns), dtype)
-    spread = (jnp.zeros(d + 1, dtype), jnp.zeros(d + 1, dtype))
-    carry = (lane, zero, zero, zero, zero, spread, zero)
-    carry = lax.fori_loop(0, _STRETCHES, add_stretch, carry)
-    running, _, rounded, path, size, (spread, difference), one_sided = carry
+    stretch = -(-groups // _STRETCHES) * lanes
+    block = max(_BLOCK_NUMBERS // (d + 3) // lanes, 1) * lanes
+    running = np.zeros((1, lanes, d + 3), np.result_type(X, s))
+    one_sided = rounded = path = size = running[0, 0]
+    spread = differences = running[0, 0, : d + 1]
+    for first in range(0, n, stretch):
+        signed = 0
+        for start in range(first, min(first + stretch, n), block):
+            rows = slice(start, min(start + block, first + stretch))
+            x = np.concatenate([X[rows], b[rows, None]], axis=1)
+            columns = [s[rows, None] * x, cost[rows, None], counted[rows, None]]
+            terms = _in_lanes(np.concatenate(columns, axis=1), lanes)
+            sums = np.cumsum(np.concatenate([running, terms]), axis=0)
+            before = np.abs(sums[:-1]).sum(axis=1, keepdims=True)
+            after = before + terms
+            kept = after - before  # two-sum: after + rounding == before + terms, exactly
+            rounding = (before - (after - kept)) + (terms - kept)
+            running = sums[-1:]
+            signed = signed + rounding.sum(axis=(0, 1))
+            rounded = rounded + np.abs(rounding).sum(axis=(0, 1))
+            path = path + np.abs(sums[1:]).sum(axis=(0, 1)) / groups
+            size = size + np.abs(terms).sum(axis=(0, 1))
+            spread = spread + moved[rows] @ np.abs(x)
+            differences = differences + difference[rows] @ np.abs(x)
+        one_sided = one_sided + np.abs(signed)
     # The root mean square of n random roundings is 0.56 sqrt(n) u A: seven of them at least.
-    kappa = jnp.hypot(one_sided / jnp.where(rounded > 0, rounded, 1), 2 / float(n) ** 0.5)
-    accumulated = 2 * jnp.minimum(kappa, 1) * n * u * path
+    kappa = np.hypot(one_sided / np.where(rounded > 0, rounded, 1), 2 / float(n) ** 0.5)
+    accumulated = 2 * np.minimum(kappa, 1) * n * u * path
     # Terms below the smallest normal number may be flushed to 0.
-    flushed = n * float(jnp.finfo(dtype).tiny)
+    flushed = n * float(jnp.finfo(running.dtype).tiny)
     bound = accumulated + _FEW * u * size + flushed
     # The sum of the weights, which a mean divides by, is rounded like the others.
-    weighed = jnp.where(size[-1] > 0, accumulated[-1] / jnp.where(size[-1] > 0, size[-1], 1), 0)
-    bound = bound + weighed * jnp.abs(jnp.sum(running, axis=0))
-    return bound[d + 1] + jnp.sum(raised), bound[: d + 1] + spread, difference
+    weighed = accumulated[-1] / size[-1] if size[-1] > 0 else 0.0
+    bound = bound + weighed * np.abs(running.sum(axis=(0, 1)))
+    return bound[d + 1] + raised.sum(), bound[: d + 1] + spread, differences

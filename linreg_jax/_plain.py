@@ -35,7 +35,8 @@ def check_function(loss, params, data, gradient):
     if gradient is not None:
         ways["yours"] = partial(call_gradient, gradient)
     results = {way: call(params, data) for way, call in ways.items()}
-    measured, rounding, precision = _measure(loss, params, data, directions, results["autodiff"][1])
+    own = flat(results["autodiff"][1])
+    measured, rounding, precision = _measure(loss, autodiff, params, data, directions, own)
     unit = np.abs(directions).max(axis=1)  # back from steps to slopes
 
     comparisons = []
@@ -77,13 +78,12 @@ def _sample_directions(params):
     return steps, names + [f"direction {i}" for i in range(_DIRECTIONS)], False
 
 
-def _measure(loss, params, data, directions, gradient):
+def _measure(loss, autodiff, params, data, directions, own):
     """Slopes along the directions, the gradient's rounding [D], and the dtype they were taken in.
 
     The rounding is measured: how far the gradient in the caller's dtype is from the one in float64,
     and how far its inputs' own rounding moves that, a few times over; at least that of a sum.
     """
-    own = flat(gradient)
     dtype = jnp.result_type(*jax.tree.leaves(params))
     with jax.enable_x64(True):
         double = _in_double(params), _in_double(data)
@@ -92,25 +92,27 @@ def _measure(loss, params, data, directions, gradient):
         except (TypeError, ValueError):  # the function insists on its own dtype
             doubled = False
         if doubled:
-            return *_slopes_and_rounding(loss, *double, directions, own, dtype), "float64"
-    return *_slopes_and_rounding(loss, params, data, directions, own, dtype), str(dtype)
+            found = _slopes_and_rounding(loss, autodiff, *double, directions, own, dtype)
+            return *found, "float64"
+    found = _slopes_and_rounding(loss, autodiff, params, data, directions, own, dtype)
+    return *found, str(dtype)
 
 
-def _slopes_and_rounding(loss, params, data, directions, own, dtype):
+def _slopes_and_rounding(loss, autodiff, params, data, directions, own, dtype):
     u = float(jnp.finfo(dtype).eps) / 2
-    better = jax.jit(jax.grad(loss))
-    reference = flat(better(params, data))
+    reference = flat(autodiff(params, data)[1])
     moved = np.zeros_like(own)
     rng = np.random.default_rng(1)  # fixed: the same call gives the same report
 
     def nudge(leaf):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
-        return leaf * jnp.asarray(1 + 2 * u * rng.choice([-1, 1], leaf.shape), leaf.dtype)
+        nudges = (1 + 2 * u * rng.choice([-1, 1], leaf.shape)).astype(leaf.dtype)
+        return np.asarray(leaf) * nudges
 
     for _ in range(4):
         nudged = jax.tree.map(nudge, (params, data))
-        moved = np.maximum(moved, np.abs(flat(better(*nudged)) - reference))
+        moved = np.maximum(moved, np.abs(flat(autodiff(*nudged)[1]) - reference))
     longest = max(leaf.shape[0] if leaf.ndim else 1 for leaf in jax.tree.leaves((params, data)))
     summed = 4 * np.sqrt(longest) * u * np.abs(reference)
     measured = _slopes(loss, params, data, directions)
@@ -159,15 +161,16 @@ def _slopes(function, params, data, directions):
       data: passed on.
       directions: [m, D]; each is a unit of step along it.
     """
-    x, unravel = ravel_pytree(params)
-    directions = jnp.asarray(directions, x.dtype)
-    eps = float(jnp.finfo(x.dtype).eps)
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    eps = float(jnp.finfo(dtype).eps)
     h = _RATIO ** -np.arange(_NUM_STEPS)
     ladder = 64 * eps * np.arange(-4, 5)
-    steps = jnp.asarray(np.concatenate([h, -h, ladder]), x.dtype)
+    steps = np.concatenate([h, -h, ladder]).astype(dtype)
 
     @jax.jit
-    def values(x, data, directions, steps):
+    def values(params, data, directions, steps):
+        x, unravel = ravel_pytree(params)
+
         def along(direction):
             def at(step):
                 return jnp.asarray(function(unravel(x + step * direction), data), x.dtype)
@@ -176,7 +179,7 @@ def _slopes(function, params, data, directions):
 
         return lax.map(along, directions)
 
-    found = np.asarray(values(x, data, directions, steps), np.float64)
+    found = np.asarray(values(params, data, directions.astype(dtype), steps), np.float64)
     ahead, behind, near = np.split(found, [_NUM_STEPS, 2 * _NUM_STEPS], axis=1)
     # The fourth difference of independent noise has variance 1 + 16 + 36 + 16 + 1 = 70.
     noise = np.abs(np.diff(near, 4, axis=1)).max(axis=1) / np.sqrt(70)

@@ -6,12 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from linreg_jax._bounds import as_loss, residual_rounding, rounding_bounds, unit_roundoff
-from linreg_jax._numerics import matmul, per_example
+from linreg_jax._bounds import (
+    costs_and_slopes,
+    penalties_at,
+    products,
+    residual_rounding,
+    rounding_bounds,
+    situation,
+    transposed_products,
+    unit_roundoff,
+)
+from linreg_jax._numerics import per_example
 from linreg_jax._report import Check, compare, coordinate_name, flat
 from linreg_jax._validation import shape_text
-from linreg_jax.dataset import multiplies_bias
-from linreg_jax.losses import example_weights
 from linreg_jax.model import Params, residuals
 from linreg_jax.penalties import Lasso
 
@@ -75,77 +82,64 @@ def _bits(tree):
 def _signs(seed, tree):
     """±1 at random, for each number of a pytree."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda v: jnp.asarray(rng.choice([-1, 1], v.shape), v.dtype), tree)
-
-
-@jax.jit
-def _scaled(signs, data):
-    """Signs over the largest entry of their columns, so that every column counts."""
-    largest = jnp.max(jnp.abs(data.X), axis=0)
-    largest = jnp.where(largest > 0, largest, 1)
-    return signs._replace(weights=signs.weights / per_example(largest, signs.weights))
+    return jax.tree.map(lambda v: rng.choice([-1, 1], v.shape).astype(v.dtype), tree)
 
 
 def _direction(params, data):
-    return _scaled(_signs(_SEED, params), data)
+    """Signs over the largest entry of their columns, so that every column counts."""
+    signs = _signs(_SEED, params)
+    largest = np.abs(np.asarray(data.X)).max(axis=0)
+    largest = np.where(largest > 0, largest, 1).astype(largest.dtype)
+    return signs._replace(weights=signs.weights / per_example(largest, signs.weights))
 
 
 @jax.jit
-def _adjoint_gap(params, data, u, v):
-    """<Ju, v>, <u, Jᵀv> and what rounding can put between them; J = d residuals / d params.
+def _both_derivatives(params, data, u, v):
+    """Ju and Jᵀv; J = d residuals / d params."""
+    _, moved = jax.jvp(lambda p: residuals(p, data), (params,), (u,))
+    _, transpose = jax.vjp(lambda p: residuals(p, data), params)
+    return moved, transpose(v)[0]
+
+
+def adjoint_check(params, data):
+    """The `Check` that <Xu, v> is <u, Xᵀv>, as the residuals' two derivatives have it.
 
     Random signs make every running sum a random walk, whose n + d + 1 roundings of the root sum of
     squares, at most sqrt(size of J), are random: eight standard deviations.
     """
-    _, moved = jax.jvp(lambda p: residuals(p, data), (params,), (u,))
-    _, transpose = jax.vjp(lambda p: residuals(p, data), params)
-    pulled = jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), u, transpose(v)[0]))
+    u, v = _direction(params, data), _signs(_SEED + 1, data.y)
+    moved, pulled = _both_derivatives(params, data, u, v)
+    forward, backward = float(flat(moved) @ flat(v)), float(flat(u) @ flat(pulled))
     n, d = data.X.shape
-    bias = 1 if data.bias_column is None else jnp.max(jnp.abs(data.bias_column))
-    size = (data.y.size * (d + bias**2)) ** 0.5
+    bias = 1 if data.bias_column is None else np.abs(np.asarray(data.bias_column)).max()
+    size = float(data.y.size * (d + bias**2)) ** 0.5
     bound = 8 * unit_roundoff(params, data) * (n**0.5 + (d + 1) ** 0.5) * size
-    return jnp.sum(moved * v), sum(pulled), bound
-
-
-def adjoint_check(params, data):
-    """The `Check` that <Xu, v> is <u, Xᵀv>, as the residuals' two derivatives have it."""
-    forward, backward, bound = map(
-        float, _adjoint_gap(params, data, _direction(params, data), _signs(_SEED + 1, data.y))
-    )
     error = abs(forward - backward)
     detail = f"<Xu, v> - <u, X'v> is {error:.1e} of {forward:.3g}, bound {bound:.1e}"
     return Check("adjoint", error <= bound, detail)
 
 
-@jax.jit
-def _remainders(passed, params, data, gradient, bounds, v):
+def _remainders(loss, passed, params, data, gradient, bounds, v):
     """[16] loss(p + hv) - loss(p) - h <gradient, v> at as many steps h, and its rounding.
 
     The residuals are moved by h Jv rather than predicted again, each by at most about its own size.
     """
-    loss, u = as_loss(passed), unit_roundoff(params, data)
-    r = residuals(params, data)
-    _, move = jax.jvp(lambda p: residuals(p, data), (params,), (v,))
-    a = per_example(example_weights(loss, data), r)
-    size = jnp.sqrt(jnp.mean(jnp.square(r / jnp.max(jnp.abs(r))))) * jnp.max(jnp.abs(r))
-    size = jnp.where(jnp.isfinite(size) & (size > 0), size, 1)
-    size = size if loss.curvature is not None else jnp.minimum(size, 1)
-    steps = size / jnp.sqrt(jnp.mean(move * move)) * 0.5 ** jnp.arange(16, dtype=r.dtype)
-    along = [jnp.sum(p * q) for p, q in zip(*map(jax.tree.leaves, (gradient, v)), strict=True)]
-    unsure = [
-        jnp.sum(p * jnp.abs(q))
-        for p, q in zip(*map(jax.tree.leaves, (bounds.gradient, v)), strict=True)
-    ]
-    before = loss.penalty(params)
-
-    def at(h):
-        ahead = loss.rho(r + h * move)
-        after = loss.penalty(params._replace(weights=params.weights + h * v.weights))
-        gained = jnp.sum(a * (ahead - loss.rho(r))) + (after - before)
-        noise = jnp.sum(a * (jnp.abs(ahead) + jnp.abs(loss.rho(r)))) + abs(after) + abs(before)
-        return gained - h * sum(along), 16 * u * noise + h * sum(unsure)
-
-    return jax.lax.map(at, steps)
+    u = unit_roundoff(params, data)
+    r, a, _ = situation(passed, params, data)
+    move = products(v, data)
+    size = np.sqrt(np.mean(np.square(r / np.abs(r).max()))) * np.abs(r).max()
+    size = size if np.isfinite(size) and size > 0 else 1.0
+    size = size if loss.curvature is not None else min(size, 1.0)
+    steps = (size / np.sqrt(np.mean(move * move)) * 0.5 ** np.arange(17)).astype(r.dtype)
+    steps[-1] = 0  # where the others start from
+    h = steps.reshape(-1, *[1] * r.ndim)
+    cost = (a * costs_and_slopes(passed, r + h * move)[0]).reshape(len(steps), -1)
+    penalty = penalties_at(loss, np.asarray(params.weights) + h * v.weights)
+    gained = (cost[:-1] - cost[-1]).sum(axis=1) + (penalty[:-1] - penalty[-1])
+    spent = np.abs(cost).sum(axis=1) + np.abs(penalty)
+    along = flat(gradient) @ flat(v)
+    unsure = flat(bounds.gradient) @ np.abs(flat(v))
+    return gained - steps[:-1] * along, 16 * u * (spent[:-1] + spent[-1]) + steps[:-1] * unsure
 
 
 def taylor_check(loss, passed, params, data, way, gradient, bounds):
@@ -157,10 +151,10 @@ def taylor_check(loss, passed, params, data, way, gradient, bounds):
     name = "Taylor"
     if loss.kinks or any(isinstance(penalty, Lasso) for penalty in loss.penalties):
         return Check(name, None, "not applicable: kinks, across which it need not shrink as h²")
-    gradient = jax.tree.map(lambda g, p: jnp.asarray(g, p.dtype), gradient, params)
     v = _direction(params, data)
-    remainder, noise = map(np.asarray, _remainders(passed, params, data, gradient, bounds, v))
-    remainder = np.abs(remainder)
+    with np.errstate(over="ignore", invalid="ignore"):  # reported by `finite_check`
+        remainder, noise = _remainders(loss, passed, params, data, gradient, bounds, v)
+        remainder = np.abs(remainder)
     sure = remainder > 10 * noise
     both = sure[:-1] & sure[1:]
     if not both.any():
@@ -174,18 +168,15 @@ def _penalty_slope(loss, weights):
     return loss.penalty_gradient(Params(weights, None))
 
 
-@jax.jit
-def _hessian_product(passed, params, at_zero, v):
+def _hessian_product(loss, passed, params, data, v):
     """Hv by hand; H = curvature Xᵀ diag(a) X + the penalties' own."""
-    loss = as_loss(passed)
-    moved = residuals(v, at_zero)  # Xv
-    s = loss.curvature * per_example(example_weights(loss, at_zero), moved) * moved
-    bias = None if params.bias is None else matmul(multiplies_bias(at_zero), s)
-    weights = matmul(s.T, at_zero.X).T
+    moved = products(v, data)  # Xv
+    s = loss.curvature * situation(passed, params, data).a * moved
+    weights, bias = transposed_products(data, s)
     if loss.penalties:
         slope = partial(_penalty_slope, loss)
         weights = weights + jax.jvp(slope, (params.weights,), (v.weights,))[1]
-    return Params(weights, bias)
+    return Params(weights, None if params.bias is None else bias)
 
 
 def hessian_check(loss, passed, params, data, way, call):
@@ -194,10 +185,11 @@ def hessian_check(loss, passed, params, data, way, call):
     if loss.curvature is None:
         return Check(name, None, "not applicable: the loss is not squared")
     v = _direction(params, data)
-    at_zero = data._replace(y=jnp.zeros_like(data.y))  # there the residuals of v are Xv, and
-    off = residual_rounding(v, at_zero)  # the gradient is Hv: it rounds alike
+    # Where the targets are 0 the residuals of v are Xv, and the gradient is Hv: it rounds alike.
+    at_zero = data._replace(y=np.zeros(data.y.shape, data.y.dtype))
+    off = residual_rounding(v, at_zero)
     bounds = rounding_bounds(passed, v, at_zero, off).gradient
-    expected = _hessian_product(passed, params, at_zero, v)
+    expected = _hessian_product(loss, passed, params, data, v)
     try:
         _, product = jax.jvp(lambda p: call(p, data)[1], (params,), (v,))
     except TypeError:  # NumPy met a tracer, or a custom_vjp a tangent

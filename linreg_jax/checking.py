@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax import gradients
-from linreg_jax._bounds import as_argument, as_loss, residual_rounding, rounding_bounds
+from linreg_jax._bounds import (
+    as_argument,
+    as_loss,
+    residual_rounding,
+    rounding_bounds,
+    situation,
+)
 from linreg_jax._plain import check_function
 from linreg_jax._properties import (
     adjoint_check,
@@ -32,7 +38,7 @@ from linreg_jax._report import (
 from linreg_jax._validation import is_traced
 from linreg_jax.dataset import Dataset
 from linreg_jax.losses import Loss
-from linreg_jax.model import Params, residuals
+from linreg_jax.model import Params
 
 __all__ = ["Check", "Comparison", "GradientError", "GradientReport", "Kinks", "check_gradients"]
 
@@ -171,27 +177,23 @@ def _values_check(pairs, results, bounds):
     return Check("values", worst.ok, shown if worst.ok else f"{worst.way} {shown}")
 
 
-@jax.jit
-def _kink_distances(passed, params, data, off):
-    """Which residuals are on a kink, which within rounding, and targets that put them clear."""
-    r = residuals(params, data)
-    kinks = jnp.sort(jnp.stack([jnp.asarray(kink, r.dtype) for kink in as_loss(passed).kinks]))
-    distance = jnp.min(jnp.abs(r[..., None] - kinks.reshape(*[1] * r.ndim, -1)), axis=-1)
-    clear = r
-    for kink in kinks:  # upwards, so that leaving one cannot lead back to the one before
-        clear = jnp.where(jnp.abs(clear - kink) <= off, kink + _CLEAR * off, clear)
-    return distance == 0, (distance == 0) | (distance <= off), data.y - (clear - r)
-
-
 def _move_off_kinks(loss, passed, params, data, off):
+    """The `Kinks` met, and the data with targets that put residuals clear of them."""
     if not loss.kinks:
         return Kinks(0, 0, ()), data
-    on, near, y = _kink_distances(passed, params, data, off)
-    on, near = np.asarray(on), np.asarray(near)
+    r = situation(passed, params, data).r
+    on, near, clear = np.zeros(r.shape, bool), np.zeros(r.shape, bool), r
+    for kink in sorted(np.asarray(kink, r.dtype) for kink in loss.kinks):
+        on |= r == kink
+        near |= np.abs(r - kink) <= off
+        # Upwards, so that leaving one cannot lead back to the one before.
+        clear = np.where(np.abs(clear - kink) <= off, kink + _CLEAR * off, clear)
+    near |= on
     if not near.any():
         return Kinks(0, 0, ()), data
     first = tuple(tuple(place) for place in np.argwhere(near)[:5].tolist())
     exact = int(on.sum())
+    y = jnp.asarray(np.asarray(data.y) - (clear - r))
     return Kinks(exact, int(near.sum()) - exact, first), data._replace(y=y)
 
 
@@ -207,9 +209,9 @@ def _on_kinks_check(loss, passed, params, data, ways, pairs):
         return Check(name, None, f"not applicable: no {dtype} lies exactly on one")
     rows = np.resize(-np.asarray(held, dtype), data.y.shape[::-1]).T  # the kinks in turn
     on_kinks = data._replace(y=jnp.asarray(rows))
-    origin = jax.tree.map(jnp.zeros_like, params)
+    origin = jax.tree.map(lambda p: jnp.asarray(np.zeros(p.shape, p.dtype)), params)
     results = {way: call(origin, on_kinks) for way, call in ways.items()}
-    bounds = rounding_bounds(passed, origin, on_kinks, jnp.zeros_like(data.y))
+    bounds = rounding_bounds(passed, origin, on_kinks, np.zeros(rows.shape, dtype))
     compared = _comparisons(pairs, results, bounds, params)
     worst = max(compared, key=lambda comparison: comparison.ratio)
     where = ", ".join(f"{kink:g}" for kink in held[:3])

@@ -46,7 +46,7 @@ def make_problem(
         sample_weight = rng.integers(0, 3, n).astype(dtype)
         sample_weight[0] = max(sample_weight[0], 1)
     params = Params(
-        jnp.asarray(rng.normal(size=(d, *targets)), dtype),
+        jnp.asarray(rng.normal(size=(d, *targets)).astype(dtype)),
         jnp.asarray(rng.normal(size=targets), dtype) if intercept else None,
     )
     return params, as_dataset(X.astype(dtype), y.astype(dtype), sample_weight)
