@@ -13,7 +13,7 @@ from linreg_jax._numerics import devices_of
 _ACCELERATOR_BYTES = 2**25
 
 
-def sum_over_blocks(term, rows, *, block_rows=None, cache_bytes=2**19):
+def sum_over_blocks(term, rows, *, block_rows=None, cache_bytes=2**17):
     """Σ term(block) over blocks of consecutive rows, each read once and used while in cache.
 
     The blocks are added in twice the digits, so that rounding does not grow with their number; a

@@ -51,14 +51,10 @@ def predictions(X, weights):
         return matmul(X, weights)
     blocks = n // rows
     repeated = jnp.broadcast_to(weights.T, (blocks, *weights.T.shape))
-    # As rows times Xᵀ, which differentiates to rows times X: XLA takes longer over Xᵀ times columns.
-    products = matmul(repeated.reshape(blocks, -1, X.shape[1]), _transposed(X, blocks))
+    # As wᵀXᵀ, whose derivative is sᵀX: XLA on the CPU takes longer over Xᵀs.
+    transposed = jnp.swapaxes(X.reshape(blocks, rows, -1), 1, 2)
+    products = matmul(repeated.reshape(blocks, -1, X.shape[1]), transposed)
     return jnp.swapaxes(products, 1, 2).reshape(n, *k)
-
-
-def _transposed(X, blocks):
-    """[blocks, d, rows] the transposed blocks of rows of X, which no copy is made for."""
-    return jnp.swapaxes(X.reshape(blocks, -1, X.shape[1]), 1, 2)
 
 
 def weighted_row_sum(s, X):

@@ -11,6 +11,7 @@ from benchmarks.scenarios import (
     growth,
     mini_batch,
     robust,
+    streaming,
     sweep,
 )
 
@@ -51,5 +52,6 @@ SCENARIOS = {
         Scenario(
             "growth", "What doubling a problem costs, and what a first call does", growth.cases
         ),
+        Scenario("streaming", "Data that come in chunks, compressed", streaming.cases),
     ]
 }
