@@ -122,7 +122,8 @@ def for_each_example(number, X):
 
 def _columns(n, devices):
     """How many columns n examples are summed in, so that each row of them lies on one device."""
-    return 1 if n > _MANY else _largest_divisor(n // math.gcd(n, devices), _MOST_COLUMNS)
+    most = min(_MOST_COLUMNS, n // 4)  # the columns of a row are added up one by one
+    return 1 if n > _MANY or most == 0 else _largest_divisor(n // math.gcd(n, devices), most)
 
 
 def per_example(values, like):
