@@ -88,18 +88,27 @@ class Chunk(NamedTuple):
     count: float  # type: ignore[assignment]  # hides tuple.count, as in a Dataset
     kind: Kind
 
-    def lay_out(self, start: int, stop: int, out: np.ndarray) -> None:
-        """Writes the weighted rows [b X y] from `start` to `stop` into `out` [stop - start, m]."""
+    def lay_out(self, start: int, stop: int, centre: np.ndarray, out: np.ndarray) -> None:
+        """Writes weighted rows less their centre, [b A - b centre] with A = [X y].
+
+        Args:
+          start, stop: which rows.
+          centre: [m].
+          out: [stop - start, 1 + m].
+        """
         rows = slice(start, stop)
         d = self.X.shape[1]
-        b, X, y = out[:, 0], out[:, 1 : 1 + d], out[:, 1 + d :]
-        with np.errstate(over="ignore"):  # what does not fit the dtype is found with its place
-            b[:] = 1 if self.bias_column is None else self.bias_column[rows]
-            X[:] = self.X[rows]
-            y[:] = target_columns(self.y)[rows]
+        X, y = self.X[rows], target_columns(self.y)[rows]
+        if self.bias_column is None:
+            out[:, 0] = 1
+            shift = centre[None, :]
+        else:
+            out[:, 0] = self.bias_column[rows]
+            shift = out[:, :1] * centre[None, :]
+        np.subtract(X, shift[:, :d], out=out[:, 1 : 1 + d], casting="same_kind")
+        np.subtract(y, shift[:, d:], out=out[:, 1 + d :], casting="same_kind")
         if self.sample_weight is not None:
-            with np.errstate(invalid="ignore"):  # a negative one, which is found likewise
-                out *= np.sqrt(self.sample_weight[rows], dtype=out.dtype)[:, None]
+            out *= np.sqrt(self.sample_weight[rows], dtype=out.dtype)[:, None]
 
     def dataset(self) -> Dataset:
         """The rows on the device, at least float32.

@@ -1,7 +1,8 @@
 """Rows from the host to the device: laid out in blocks of one shape, and multiplied there.
 
-A block holds the weighted rows Z = [b X y]. While the device takes the products ZᵀZ of two blocks,
-the host reads the next: calls into JAX return before their work is done.
+A block holds weighted rows less a centre, Z = [b A - b centre] with A = [X y], so that large means
+do not eat the digits of the products. While the device takes ZᵀZ of two blocks, the host reads the
+next: calls into JAX return before their work is done.
 """
 
 import dataclasses
@@ -44,9 +45,8 @@ class _InFlight:
 
     block: np.ndarray
     num_rows: int
-    products: Array
     centre: np.ndarray
-    unit: np.ndarray
+    products: Array
     goes_to: _Sum
 
 
@@ -57,13 +57,14 @@ class Stage:
     are looked at before they count, so that one that is not finite leaves the sum as it was.
     """
 
-    def __init__(self, kind: Kind, moments: Moments, max_bytes: int):
+    def __init__(self, kind: Kind, moments: Moments, max_bytes: int | None):
         """A stage that goes on from moments.
 
         Args:
           kind: that of the chunks.
           moments: of their columns.
-          max_bytes: for the rows under way: the blocks here, and as much where they are multiplied.
+          max_bytes: for the rows under way: the blocks here, and as much where they are multiplied;
+            None: 16 MB, or m rows a block where that is more.
 
         Raises:
           ValueError: not one row fits in.
@@ -71,7 +72,7 @@ class Stage:
         m = 1 + len(moments.mean)
         self._kind, self._dtype = kind, kind.computed_in
         row_bytes = 2 * _BLOCKS * m * self._dtype.itemsize
-        rows = max_bytes // row_bytes
+        rows = max(2**24 // row_bytes, m) if max_bytes is None else max_bytes // row_bytes
         if rows < 1:
             raise ValueError(
                 f"max_bytes is {max_bytes}, and one row of {m} columns of {self._dtype} under way "
@@ -83,9 +84,8 @@ class Stage:
             self._step = -(-self._step // batch) * batch
             rows = rows // self._step * self._step
         self._free = [_aligned((rows, m), self._dtype) for _ in range(_BLOCKS)]
-        self._block = self._free.pop()
-        self._filled, self._sums = 0, np.zeros(m)
-        self._unit = np.ones(m - 1)
+        self._block, self._filled = self._free.pop(), 0
+        self._centre, self._is_centred = np.zeros(m - 1, self._dtype), False
         self._in_flight: deque[_InFlight] = deque()
         self._whole = _Sum(moments)
 
@@ -100,14 +100,12 @@ class Stage:
         if n > room - self._filled:
             self._send(self._whole)
         if n <= room:
-            self._sums += self._lay_out(chunk, 0, n)
-            self._filled += n
+            self._lay_out(chunk, 0, n)
         else:
-            part = _Sum(no_moments(len(self._unit)))
+            part = _Sum(no_moments(self._kind.num_columns))
+            self._filled = 0
             for start in range(0, n, room):
-                stop = min(start + room, n)
-                self._sums = self._lay_out(chunk, start, stop)
-                self._filled = stop - start
+                self._lay_out(chunk, start, min(start + room, n))
                 self._send(part)
             for block in self._in_flight:
                 if block.goes_to is part:
@@ -125,20 +123,29 @@ class Stage:
         return as_compressed(self._whole.moments, d, targets, self._dtype)
 
     def _lay_out(self, chunk, start, stop):
-        """Fills in rows of a chunk behind those there are; returns bᵀ[b A] of them."""
-        sums = np.zeros(self._block.shape[1])
+        """Fills in rows of a chunk behind those there are, once they are found finite."""
+        if not self._is_centred:
+            self._centre, self._is_centred = self._first_centre(chunk), True
         for first in range(start, stop, _CACHED_ROWS):
             last = min(first + _CACHED_ROWS, stop)
             at = self._filled + first - start
             piece = self._block[at : at + last - first]
-            chunk.lay_out(first, last, piece)
-            with np.errstate(over="ignore", invalid="ignore"):  # looked at below
-                new = piece[:, 0] @ piece
-            if not np.isfinite(new).all():
+            with np.errstate(over="ignore", invalid="ignore"):  # found below, with its place
+                chunk.lay_out(first, last, self._centre, piece)
+                squares = np.vdot(piece, piece)
+            if not np.isfinite(squares):
                 chunk.check(first, last)
-                new = np.where(np.isfinite(new), new, 0)  # finite, and their sum is not
-            sums += new
-        return sums
+        self._filled += stop - start
+
+    def _first_centre(self, chunk):
+        """[m] the mean of the first rows, for want of a better one."""
+        rows = min(len(chunk.X), _CACHED_ROWS, len(self._block))
+        piece = np.empty((rows, self._block.shape[1]), self._dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            chunk.lay_out(0, rows, np.zeros(piece.shape[1] - 1, self._dtype), piece)
+            sums = piece[:, 0].astype(np.float64) @ piece
+            centre = (sums[1:] / (sums[0] if sums[0] > 0 else 1)).astype(self._dtype)
+        return np.where(np.isfinite(centre), centre, 0)
 
     def _send(self, goes_to):
         """Hands the block to the device, and takes back the one before the last."""
@@ -146,71 +153,69 @@ class Stage:
             return
         num_rows = min(-(-self._filled // self._step) * self._step, len(self._block))
         self._block[self._filled : num_rows] = 0
-        centre = self._sums[1:] / (self._sums[0] if self._sums[0] > 0 else 1)
-        self._in_flight.append(self._multiply(self._block, num_rows, centre, self._unit, goes_to))
+        products = _products(self._block[:num_rows])
+        self._in_flight.append(_InFlight(self._block, num_rows, self._centre, products, goes_to))
         if not self._free:
             self._receive()
-        self._block = self._free.pop()
-        self._filled, self._sums = 0, np.zeros_like(self._sums)
-
-    def _multiply(self, block, num_rows, centre, unit, goes_to):
-        """Starts the products of the first rows of a block, `centre` in the units of the data."""
-        centre, inverse = (centre / unit).astype(self._dtype), (1 / unit).astype(self._dtype)
-        products = _products(
-            block[:num_rows],
-            np.concatenate([[0], centre], dtype=centre.dtype),
-            np.concatenate([[1], inverse], dtype=inverse.dtype),
-        )
-        return _InFlight(block, num_rows, products, centre.astype(np.float64), unit, goes_to)
+        self._block, self._filled = self._free.pop(), 0
 
     def _receive(self):
         """Adds the products of the oldest block to where they belong."""
         sent = self._in_flight.popleft()
-        G = np.asarray(sent.products).sum(axis=0, dtype=np.float64)
-        unit = self._fitting_unit(sent, np.diagonal(G)[1:])
-        if (unit != sent.unit).any():
-            centre = sent.centre * sent.unit
-            sent = self._multiply(sent.block, sent.num_rows, centre, unit, sent.goes_to)
-            G = np.asarray(sent.products).sum(axis=0, dtype=np.float64)
-            self._unit = unit
-        eps = np.finfo(self._dtype).eps
-        moments = moments_of_gram(G, sent.centre, sent.unit, eps)
+        moments = self._moments_of(sent)
         sent.goes_to.moments = merge(sent.goes_to.moments, moments)
+        # Means of this block serve the next.
+        with np.errstate(over="ignore"):
+            mean = (moments.unit * moments.mean).astype(self._dtype)
+        self._centre = np.asarray(np.where(np.isfinite(mean), mean, 0))
         self._free.append(sent.block)
 
-    def _fitting_unit(self, sent, squares):
-        """[m] the unit, another one for columns whose squares have over- or underflown."""
-        smallest = np.finfo(self._dtype).tiny ** 0.6
-        unit, b = sent.unit.copy(), sent.block[: sent.num_rows, 0]
-        for j in np.flatnonzero(~(np.isfinite(squares) & (squares > smallest))):
-            column = sent.block[: sent.num_rows, 1 + j]
-            largest = np.abs(column / unit[j] - b * sent.centre[j]).max()  # float64
-            if largest > 0:
-                unit[j] = power_of_two(largest * unit[j], self._dtype)
-        return unit
+    def _moments_of(self, sent):
+        """The moments of a block; its products are taken anew where they have lost digits."""
+        G = np.asarray(sent.products).sum(axis=0, dtype=np.float64)
+        unit = np.ones(len(sent.centre))
+        centre, rounding = sent.centre.astype(np.float64), np.finfo(self._dtype)
+        total, bA, squares = G[0, 0], G[0, 1:], np.diagonal(G)[1:]
+        offset = bA / (total if total > 0 else 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # Squares that have over- or underflown, and means too far from the centre.
+            fine = (squares > rounding.tiny**0.6) & (1.25 * offset * bA <= squares)
+        fine &= np.isfinite(squares)
+        if not fine.all():
+            Z = sent.block[: sent.num_rows]
+            offset = np.where(np.isfinite(offset), offset, 0).astype(self._dtype)
+            wrong = np.flatnonzero(~fine)
+            largest = np.array([np.abs(Z[:, 1 + j] - Z[:, 0] * offset[j]).max() for j in wrong])
+            if largest.any():  # not only columns that do not vary
+                unit[wrong] = power_of_two(largest, self._dtype)
+                rows = _recentred(Z, offset, (1 / unit).astype(self._dtype))
+                G = np.asarray(_products(rows)).sum(axis=0, dtype=np.float64)
+                centre = (centre + offset) / unit
+        return moments_of_gram(G, centre, unit, rounding.eps)
 
 
 @jax.jit
-def _products(Z, centre, inverse):
-    """[p, 1 + m, 1 + m] the inner products of the columns Z inverse - b centre over p parts.
-
-    Args:
-      Z: [n, 1 + m] the rows [b A].
-      centre, inverse: [1 + m] the means and one over the units of b (0 and 1) and of A.
-    """
+def _products(Z):
+    """[p, m, m] the inner products of the columns of Z [n, m], over p parts of the rows."""
     n, m = Z.shape
-    rows = Z * inverse[None, :] - Z[:, :1] * centre[None, :]
     batch = _batch_rows(m) if n % _batch_rows(m) == 0 else n
-    batches = rows.reshape(-1, batch, m)
+    batches = Z.reshape(-1, batch, m)
     G = matmul(jnp.swapaxes(batches, 1, 2), batches)
     # The host adds up in float64; here no more than so many rows.
     together = math.gcd(n // batch, max(_CACHED_ROWS // batch, 1))
     return jnp.sum(G.reshape(-1, together, m, m), axis=1)
 
 
+@jax.jit
+def _recentred(Z, offset, inverse):
+    """[b (A - b offset) inverse] of Z = [b A]."""
+    b = Z[:, :1]
+    return jnp.concatenate([b, (Z[:, 1:] - b * offset[None, :]) * inverse[None, :]], axis=1)
+
+
 def _batch_rows(m):
-    """Rows that are multiplied at once: few columns go faster in many small products."""
-    return 256 if m <= 64 else _CACHED_ROWS
+    """Rows that are multiplied at once: as many as XLA on the CPU takes least time over."""
+    return 512 if m <= 128 else max(1024, m)
 
 
 def _aligned(shape, dtype):

@@ -22,7 +22,7 @@ __all__ = [
 
 
 def compress_chunks(
-    chunks: Iterable[Any], *, start: Dataset | None = None, max_bytes: int = 2**24
+    chunks: Iterable[Any], *, start: Dataset | None = None, max_bytes: int | None = None
 ) -> Dataset:
     """`compress` of data that come in chunks, none of which stays in memory.
 
@@ -43,7 +43,8 @@ def compress_chunks(
       start: a compressed `Dataset` to go on from, what an earlier call returned or `so_far` of its
         error.
       max_bytes: what the rows under way may take in memory, beside the caller's own chunk and a few
-        arrays of (d + 1 + k)² numbers. A large memory map is read a block at a time.
+        arrays of (d + 1 + k)² numbers; None: 16 MB, or 24 (d + 1 + k)² bytes where that is more. A
+        large memory map is read a block at a time.
 
     Returns:
       A compressed `Dataset` of d + 1 + k rows, as `compress` returns.
@@ -62,7 +63,8 @@ def compress_chunks(
     """
     if isinstance(chunks, Dataset):
         raise TypeError("chunks is one Dataset: pass [data], or compress(data)")
-    max_bytes = positive_integer("max_bytes", max_bytes)
+    if max_bytes is not None:
+        max_bytes = positive_integer("max_bytes", max_bytes)
     if start is not None:
         check_dataset(start)
         if not is_compressed(start):
