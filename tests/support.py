@@ -1,5 +1,7 @@
 """What several test files need: one measure of error, and problems to solve."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,16 @@ def relative_error(actual, expected):
     assert actual.shape == expected.shape
     largest = np.abs(expected).max()
     return np.abs(actual - expected).max() / (largest if largest > 0 else 1.0)
+
+
+def every_three(*pairs):
+    """Half of all combinations of pairs of settings: any three of four meet in every way."""
+    combinations = itertools.product(*(enumerate(pair) for pair in pairs))
+    return [
+        tuple(setting for _, setting in chosen)
+        for chosen in combinations
+        if sum(place for place, _ in chosen) % 2 == 0
+    ]
 
 
 def make_problem(

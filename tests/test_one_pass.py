@@ -12,7 +12,7 @@ from linreg_jax import Dataset, Params, half_mse, huber, lasso, mae, mse, ridge,
 from linreg_jax.compression import compress
 from linreg_jax.gradients import autodiff, one_pass, vectorized
 from tests import reference
-from tests.support import make_problem, relative_error
+from tests.support import every_three, make_problem, relative_error
 
 # Rounding of sums of at most 30 terms; measured 4e-15 and 2e-6 at worst for the other ways too.
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
@@ -26,9 +26,11 @@ def every_loss(params, data, block_rows):
     }
 
 
-@pytest.mark.parametrize("intercept", [True, False])
-@pytest.mark.parametrize("weighted", [True, False])
-@pytest.mark.parametrize("k", [None, 2])
+@pytest.mark.parametrize(
+    ("dtype", "k", "weighted", "intercept"),
+    every_three(("float32", "float64"), (None, 2), (True, False), (True, False)),
+    indirect=["dtype"],
+)
 def test_every_loss_agrees_with_loops_in_numpy(dtype, k, weighted, intercept):
     # 22 rows in blocks of 5: whole blocks, and a partial one.
     shape = {"n": 22, "d": 3, "k": k, "weighted": weighted, "intercept": intercept}
@@ -91,36 +93,42 @@ def test_penalties_are_added_once():
 def test_compressed_rows(loss):
     params, data = make_problem(5, n=30, d=6)
     found = jax.jit(one_pass(loss, block_rows=3))(params, compress(data))
-    want = jax.value_and_grad(loss)(params, data)
+    want = jax.jit(jax.value_and_grad(loss))(params, data)
     assert relative_error(found, want) < 5e-6  # rounding of 30 rows, twice
+
+
+in_sixes = functools.partial(one_pass, block_rows=6)
 
 
 def test_a_bias_column_and_a_count_of_ones_own():
     params, data = make_problem(6, n=20, d=2, weighted=True)
-    column = jnp.linspace(0.5, 2.0, 20)
-    for own in (data._replace(bias_column=column), data._replace(count=jnp.array(7.0))):
-        found = one_pass(mae, block_rows=6)(params, own)
-        assert relative_error(found, autodiff(mae)(params, own)) < 2e-6  # rounding of 20 terms
+    column = np.linspace(0.5, 2.0, 20, dtype=np.float32)
+    both = jax.jit(lambda *problem: [way(mae)(*problem) for way in (in_sixes, autodiff)])
+    for own in (data._replace(bias_column=column), data._replace(count=np.float32(7))):
+        found, want = both(params, own)
+        assert relative_error(found, want) < 2e-6  # rounding of 20 terms
 
 
 def test_examples_that_weigh_nothing_in_all_give_zero():
     params, data = make_problem(7, n=9, d=2)
-    nothing = data._replace(sample_weight=jnp.zeros(9))
-    value, gradient = one_pass(mse, block_rows=4)(params, nothing)
+    nothing = data._replace(sample_weight=np.zeros(9, np.float32))
+    value, gradient = jax.jit(one_pass(mse, block_rows=4))(params, nothing)
     assert (float(value), gradient.weights.tolist(), float(gradient.bias)) == (0, [0, 0], 0)
 
 
 def test_mapped_over_hyper_parameters_and_parameters():
     params, data = make_problem(8, n=20, d=2)
-    deltas = jnp.array([0.5, 2.0])
-    many = jax.vmap(lambda delta: one_pass(huber(delta), block_rows=6)(params, data))(deltas)
-    for i, delta in enumerate((0.5, 2.0)):
-        one = jax.tree.map(lambda leaf, i=i: leaf[i], many)
-        assert relative_error(one, autodiff(huber(delta))(params, data)) < 2e-6  # as above
-    starts = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), params)
-    many = jax.vmap(one_pass(mse, block_rows=6), in_axes=(0, None))(starts, data)
-    one = jax.tree.map(lambda leaf: leaf[1], many)
-    assert relative_error(one, autodiff(mse)(jax.tree.map(lambda p: 2 * p, params), data)) < 2e-6
+
+    @jax.jit
+    @jax.vmap
+    def both(delta, factor):
+        start = jax.tree.map(lambda p: factor * p, params)
+        return [way(huber(delta))(start, data) for way in (in_sixes, autodiff)]
+
+    found, want = both(jnp.array([0.5, 2.0, 2.0]), jnp.array([1.0, 1.0, 2.0]))
+    assert relative_error(found, want) < 2e-6  # as above
+    alone = jax.jit(in_sixes(huber(2.0)))(params, data)
+    assert relative_error(jax.tree.map(lambda leaf: np.asarray(leaf)[1], found), alone) < 2e-6
 
 
 @pytest.mark.parametrize("devices", [2, 8])
@@ -133,7 +141,8 @@ def test_rows_on_several_devices_are_summed_where_they_lie(devices):
     start = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
     step = jax.jit(one_pass(sse + ridge(0.1), block_rows=16)).lower(start, sharded).compile()
     found = step(start, sharded)
-    assert relative_error(found, autodiff(sse + ridge(0.1))(params, data)) < 2e-6  # 400 terms
+    want = jax.jit(autodiff(sse + ridge(0.1)))(params, data)
+    assert relative_error(found, want) < 2e-6  # 400 terms
     program = step.as_text()
     assert program.count(" all-reduce(") == 1
     assert not any(word in program for word in ("all-gather", "all-to-all", "collective-permute"))
@@ -148,7 +157,8 @@ def test_inside_shard_map():
 
     specs = {"in_specs": (PartitionSpec(), PartitionSpec("rows")), "out_specs": PartitionSpec()}
     found = jax.jit(jax.shard_map(local, mesh=mesh, **specs))(params, data)
-    assert relative_error(found, autodiff(sse)(params, data)) < 2e-6  # rounding of 240 terms
+    want = jax.jit(autodiff(sse))(params, data)
+    assert relative_error(found, want) < 2e-6  # rounding of 240 terms
 
 
 def test_no_copy_of_the_features_is_made():
@@ -159,7 +169,7 @@ def test_no_copy_of_the_features_is_made():
 
 def test_what_overflows_is_not_finite():
     params, data = make_problem(12, n=20, d=2)
-    value, _ = one_pass(mse, block_rows=6)(params, data._replace(y=1e25 * data.y))
+    value, _ = jax.jit(in_sixes(mse))(params, data._replace(y=1e25 * np.asarray(data.y)))
     assert not np.isfinite(float(value))
 
 
@@ -207,6 +217,6 @@ def without_the_last_block(loss):
 )
 def test_the_comparison_catches_mutants(mutant):
     params, data = make_problem(1, n=22, d=3)
-    found = mutant(half_mse)(params, data)
+    found = jax.jit(mutant(half_mse))(params, data)
     want = reference.value_and_gradient("half_mse", params, data)
     assert relative_error(found[0], want[0]) > 2e-5 or relative_error(found[1], want[1:]) > 2e-5
