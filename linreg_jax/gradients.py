@@ -105,7 +105,7 @@ def one_pass(loss: Loss, *, block_rows: int | None = None) -> ValueAndGradient:
     (of 4,000,000, a gradient to 4e-7 where one product over all rows gives 4e-4). A CPU device runs
     its blocks one after the other: to use all cores, make each a device
     (`jax.config.update("jax_num_cpu_devices", 2)`, before anything is computed) and lay the rows
-    over them; each device then reads its own, and their sums are added once.
+    over them with `shard`; each device then reads its own, and their sums are added once.
 
     Args:
       loss: a loss of this package.

@@ -179,6 +179,14 @@ def initialize(
       TimeoutError: a process did not join in time.
       ValueError: arguments are missing, and no cluster that gives them was recognised.
       RuntimeError: called twice, or after something was computed.
+
+    Example:
+      A program that runs as two processes, one with `main(0)` and one with `main(1)`:
+
+      >>> def main(process_id):
+      ...     initialize("127.0.0.1:9911", num_processes=2, process_id=process_id)
+      ...     data = shard_from_process(*rows_of(process_id))
+      ...     return fit(mse, init_params(data), data, learning_rate=0.1, num_steps=100)
     """
     timeout = scalar_setting("timeout", timeout, "a number of seconds, more than 0", is_positive)
     heartbeat_timeout = positive_integer("heartbeat_timeout", heartbeat_timeout)
