@@ -32,9 +32,9 @@ def compress_chunks(
         total, mean, scatter  <-  those of the rows so far and of the block, in float64
 
     Rows are laid out in blocks, small chunks together and large ones in parts, so that chunks of
-    any number of rows run the same few programs. Within a block rows are centred and multiplied in
+    any number of rows run the same few programs. Within a block, rows are centred and multiplied in
     their own dtype, at least float32; blocks, and the count of rows, are added in float64. So the
-    accuracy is that of `compress(data, method="gram")` at any number of rows.
+    accuracy is that of `compress(data, method="gram")` or better, at any number of rows.
 
     Args:
       chunks: an iterable of chunks, each (X, y), (X, y, sample_weight) or a `Dataset`, X [n, d], of
@@ -83,7 +83,10 @@ def compress_chunks(
                 break
             chunk = as_chunk(value)
             if stage is None:
-                stage = Stage(chunk.kind, _first_moments(start, chunk.kind), max_bytes)
+                moments = _first_moments(start, chunk.kind)
+        if stage is None:
+            stage = Stage(chunk.kind, moments, max_bytes)
+        with blamed_on(index, so_far):
             stage.add(chunk)
         index += 1
     if index == 0 and start is None:
