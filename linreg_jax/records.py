@@ -82,7 +82,8 @@ class Fit(NamedTuple):
       path: `Params` [m, ...], the parameters at the steps of `losses`; None unless recorded.
       num_steps: [] int32 steps taken by this fit.
       status: [] int32, a `Status`.
-      learning_rate: [] the rate of the last step.
+      learning_rate: [] the rate that was given for the last step; an optimizer such as `adaptive()`
+        may have taken less.
       largest_stable_rate: [] where the run diverged and the loss is squared, the largest rate at
         which plain gradient descent on all the data does not; NaN otherwise.
       state: `TrainState`, to go on from or to save.
