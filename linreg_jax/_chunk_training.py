@@ -1,6 +1,6 @@
 """Training on data that come in chunks: `fit` on one after the other."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -84,8 +84,8 @@ def fit_chunks(
     A chunk's rows are shuffled among themselves, anew in each epoch, and cut into batches of which
     the last may be partial; rows of different chunks do not meet in a batch. (Chunk c of epoch e is
     shuffled as by `fit` with the key `fold_in(fold_in(key, e), c)`.) So chunks should be
-    large and not sorted. While the device trains on one, the host reads the next. Chunks of as many
-    rows run the same program: give them one size, but for the last.
+    large and not sorted. While the device trains on one, the host reads the next: memory holds two.
+    Chunks of as many rows run the same program: give them one size, but for the last.
 
     Args:
       loss: as for `fit`.
@@ -122,7 +122,7 @@ def fit_chunks(
     _door.check_factories(loss, optimizer, gradient)
     at = _checked_start(params, learning_rate, optimizer, key)
     expected = None if isinstance(params, Params) else _kind_of(at.state.params)
-    if not callable(chunks) and iter(chunks) is chunks and num_epochs - int(at.epoch) > 1:
+    if isinstance(chunks, Iterator) and num_epochs - int(at.epoch) > 1:
         raise ValueError(
             "chunks is an iterator, which one epoch uses up: pass a list, open_chunks(...) or a "
             "function, epoch -> iterable"

@@ -42,9 +42,9 @@ def compress_chunks(
         `DataLoader`, `open_chunks(...)`. n may be another in each chunk.
       start: a compressed `Dataset` to go on from, what an earlier call returned or `so_far` of its
         error.
-      max_bytes: what the rows under way may take in memory, beside the caller's own chunk and a few
-        arrays of (d + 1 + k)² numbers; None: 16 MB, or 24 (d + 1 + k)² bytes where that is more. A
-        large memory map is read a block at a time.
+      max_bytes: what the rows under way may take in memory, in six blocks, beside the caller's own
+        chunk and a few arrays of (d + 1 + k)² numbers; None: 16 MB, or d + 1 + k rows a block where
+        that is more. A large memory map is read a block at a time.
 
     Returns:
       A compressed `Dataset` of d + 1 + k rows, as `compress` returns.
