@@ -1,6 +1,7 @@
 """Learning rates from the curvature: "auto", and the largest stable one of a run that diverged."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,13 @@ def automatic_rate(loss, data, *, intercept, batch_size=None):
     diagnosis = diagnose(data, loss, intercept=intercept)
     if batch_size is None:
         return diagnosis.best_rate
+    return _safe_rate(
+        loss, data, diagnosis.largest_curvature, intercept=intercept, batch_size=batch_size
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("intercept", "batch_size"))
+def _safe_rate(loss, data, largest_curvature, *, intercept, batch_size):
     n, b = data.X.shape[0], batch_size
     squares = jnp.sum(data.X * data.X, axis=1)
     if intercept:
@@ -50,7 +58,7 @@ def automatic_rate(loss, data, *, intercept, batch_size=None):
     share = n / total_weight(data) if loss.reduction == "mean" else n
     ridge = 2 * sum(p.strength for p in loss.penalties if isinstance(p, Ridge))
     single = curvature * share * jnp.max(squares)
-    whole = diagnosis.largest_curvature - ridge
+    whole = largest_curvature - ridge
     others = max(n - 1, 1)
     smoothness = n * (b - 1) / (b * others) * whole + (n - b) / (b * others) * single
     if loss.reduction == "sum":
