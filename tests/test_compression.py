@@ -207,13 +207,14 @@ def test_compressing_again_changes_nothing(dtype, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_weights_are_repetitions(method):
     _, data = make_problem(6, n=120, d=4, weighted=True)
-    times = np.asarray(data.sample_weight).astype(int)
+    rows, y, times = map(np.asarray, data[:3])
+    times = times.astype(int)
     assert set(times) == {0, 1, 2}
     # What weighs nothing may hold anything finite.
-    X = np.where((times == 0)[:, None], np.float32(1e30), data.X)
+    X = np.where((times == 0)[:, None], np.float32(1e30), rows)
     weighted = compress(data._replace(X=X), method=method)
     repeated = compress(
-        as_dataset(np.repeat(data.X, times, axis=0), np.repeat(data.y, times)), method=method
+        as_dataset(np.repeat(rows, times, axis=0), np.repeat(y, times)), method=method
     )
     assert float(weighted.count) == float(repeated.count)
     assert relative_error(gram(weighted), gram(repeated)) < 5e-6  # rounding of 120 rows

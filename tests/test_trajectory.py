@@ -174,8 +174,8 @@ def test_compressed_rows_travel_the_same_path(x64):
     params, data = make_problem(5, weighted=True, dtype="float64")
     s, X, y = (np.asarray(a) for a in (data.sample_weight, data.X, data.y))
     rows = np.sqrt(s)[:, None] * np.concatenate([np.ones((50, 1)), X, y[:, None]], axis=1)
-    R = jnp.asarray(np.linalg.qr(rows, mode="r"))
-    small = Dataset(R[:, 1:-1], R[:, -1], None, R[:, 0], jnp.sum(data.sample_weight))
+    R = np.linalg.qr(rows, mode="r")
+    small = Dataset(R[:, 1:-1], R[:, -1], None, R[:, 0], s.sum())
     one, other = (
         trajectory(mse, params, rows, learning_rate=0.1, steps=STEPS, momentum=0.5)
         for rows in (data, small)
