@@ -28,16 +28,13 @@ def mesh_of(data):
     X = data.X
     if is_compressed(data):
         return None  # so few rows that every device works on all of them
-    if is_traced(X) or not isinstance(X, jax.Array):
-        mesh = jax.typeof(X).sharding.mesh
-        kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-        divided = kinds.get(DATA_AXIS) == AxisType.Auto
-    elif isinstance(X.sharding, NamedSharding):
+    mesh = jax.typeof(X).sharding.mesh
+    if isinstance(X, jax.Array) and not is_traced(X):
+        if not isinstance(X.sharding, NamedSharding) or X.sharding.spec[:1] != (DATA_AXIS,):
+            return None
         mesh = X.sharding.mesh
-        divided = X.sharding.spec[:1] in ((DATA_AXIS,), ((DATA_AXIS,),))
-    else:
-        return None
-    parts = mesh.shape[DATA_AXIS] if divided else 1
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    parts = mesh.shape[DATA_AXIS] if kinds.get(DATA_AXIS) == AxisType.Auto else 1
     return mesh if parts > 1 and X.shape[0] % parts == 0 else None
 
 

@@ -106,9 +106,10 @@ def fit(
     """
     start = _door.checked_start(params, data)
     params = start.params if isinstance(start, TrainState) else start
+    shards_shuffled = 1
     if batch_size is not None:
         _door.check_mini_batches(data, batch_size, key, start)
-        num_shards = checked_num_shards(num_shards, data, batch_size)
+        shards_shuffled = checked_num_shards(num_shards, data, batch_size)
     _door.check_factories(loss, optimizer, gradient)
     progress = _door.checked_progress(progress)
     stop_at = _door.as_tolerance(tolerance, validation, data, batch_size)
@@ -131,7 +132,7 @@ def fit(
         unroll=unroll,
         num_turns=_door.number_of_turns(num_steps, tolerance, progress),
         mesh=mesh_of(data_of_steps),
-        num_shards=num_shards or 1,
+        num_shards=shards_shuffled,
     )
     stops_on_validation = stop_at is not None and batch_size is not None
     problem = Problem(
