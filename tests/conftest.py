@@ -8,7 +8,7 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-PEERS = ("sklearn", "torch", "sympy", "statsmodels")
+PEERS = ("sklearn", "torch", "sympy", "statsmodels", "pyarrow")
 missing_peers = [name for name in PEERS if importlib.util.find_spec(name) is None]
 collect_ignore = ["peers"] if missing_peers else []
 

@@ -1,6 +1,5 @@
 """open_chunks: files in pieces, the same as the whole file, and clear errors."""
 
-import importlib.util
 import sys
 import tracemalloc
 
@@ -11,10 +10,6 @@ from linreg_jax import Dataset, compress
 from linreg_jax.streaming import ChunkError, compress_chunks, open_chunks
 from linreg_jax.tables import read_table
 from tests.support import relative_error
-
-needs_pyarrow = pytest.mark.skipif(
-    importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed"
-)
 
 
 @pytest.fixture
@@ -115,28 +110,6 @@ def test_a_csv_file_says_where_it_is_wrong(table):
     table.write_text(table.read_text().replace("1,,3", "1,two,3"))
     with pytest.raises(ChunkError, match=r"line 25, column 'b': 'two' is not a number"):
         compress_chunks(open_chunks(table, target="y", rows=10))
-
-
-@needs_pyarrow
-def test_a_parquet_file_comes_in_pieces(tmp_path, table):
-    import pyarrow
-    import pyarrow.parquet
-
-    whole = read_table(table, target="y")
-    columns = {"a": whole.X[:, 0], "b": np.arange(23), "y": whole.y, "name": ["x"] * 23}
-    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet", row_group_size=7)
-    chunks = open_chunks(tmp_path / "t.parquet", target="y", features=["a", "b"], rows=10)
-    for _ in range(2):
-        X, y, sizes = joined(chunks)
-        np.testing.assert_array_equal(X, np.column_stack([whole.X[:, 0], np.arange(23)]))
-        np.testing.assert_array_equal(y, whole.y)
-        assert sizes == [10, 10, 3]
-    with pytest.raises(ChunkError, match="column 'name' holds string: choose features without it"):
-        compress_chunks(open_chunks(tmp_path / "t.parquet", target="y"))
-    columns["b"] = [None if i == 17 else i for i in range(23)]
-    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
-    with pytest.raises(ChunkError, match="row 17, column 'b': the value is missing"):
-        compress_chunks(chunks)
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
