@@ -6,6 +6,7 @@ from typing import NamedTuple
 from benchmarks.harness import Case, Settings
 from benchmarks.scenarios import (
     accuracy,
+    devices,
     full_batch,
     gradients,
     growth,
@@ -52,6 +53,7 @@ SCENARIOS = {
         Scenario(
             "growth", "What doubling a problem costs, and what a first call does", growth.cases
         ),
+        Scenario("devices", "The same fit with its rows over devices", devices.cases),
         Scenario("streaming", "Data that come in chunks, compressed", streaming.cases),
     ]
 }
