@@ -8,7 +8,7 @@ from jax import Array, lax
 from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
-from linreg_jax._shards import DATA_AXIS, on_devices_of
+from linreg_jax._sharding.shards import DATA_AXIS, on_devices_of
 from linreg_jax.dataset import Dataset
 from linreg_jax.shuffling import shuffled_index
 

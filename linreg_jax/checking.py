@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax import gradients
-from linreg_jax._bounds import (
+from linreg_jax._checking.bounds import (
     as_argument,
     as_loss,
     residual_rounding,
     rounding_bounds,
     situation,
 )
-from linreg_jax._plain import check_function
-from linreg_jax._properties import (
+from linreg_jax._checking.plain import check_function
+from linreg_jax._checking.properties import (
     adjoint_check,
     call_gradient,
     finite_check,
@@ -25,7 +25,7 @@ from linreg_jax._properties import (
     repeat_check,
     taylor_check,
 )
-from linreg_jax._report import (
+from linreg_jax._checking.report import (
     Check,
     Comparison,
     GradientError,
@@ -59,8 +59,9 @@ def check_gradients(
 
     Sets the four ways of `gradients` against each other, or the caller's own function against the
     four. An error is held, coordinate by coordinate, to what rounding can do to this very sum in
-    any usual order (see `_bounds`), so that a float32 gradient wrong by 0.1 % in one coordinate is
-    caught among 1,000 coordinates and 100,000 examples, and a right one is not accused. Besides:
+    any usual order (see `_checking.bounds`), so that a float32 gradient wrong by 0.1 % in one
+    coordinate is caught among 1,000 coordinates and 100,000 examples, and a right one is not
+    accused. Besides:
 
     - values: the ways agree on the loss too;
     - on kinks: with every residual exactly on a kink, all give the subgradient of least norm;

@@ -5,8 +5,8 @@ import sys
 
 import jax
 
-from linreg_jax import _commands as commands
-from linreg_jax._arguments import make_parser
+from linreg_jax._cli import commands
+from linreg_jax._cli.arguments import make_parser
 from linreg_jax.records import DivergedError
 
 INTERRUPTED = 130

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linreg_jax._blocks import sum_over_blocks
-from linreg_jax._linalg import centring, target_columns, triangular_factor, weighted_rows
+from linreg_jax._algebra.blocks import sum_over_blocks
+from linreg_jax._algebra.linalg import centring, target_columns, triangular_factor, weighted_rows
 from linreg_jax._numerics import matmul
 from linreg_jax._validation import shape_text
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed, total_weight

@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._blocks import by_parts
-from linreg_jax._diagnosis_text import in_sentences
-from linreg_jax._linalg import (
+from linreg_jax._algebra.blocks import by_parts
+from linreg_jax._algebra.linalg import (
     centring,
     map_blocks,
     scale_columns,
     target_columns,
     triangular_factor,
 )
+from linreg_jax._algebra.quadratic import quadratic, ridge_strength
+from linreg_jax._diagnosis_text import in_sentences
 from linreg_jax._numerics import matmul
-from linreg_jax._quadratic import quadratic, ridge_strength
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed, multiplies_bias, total_weight
 from linreg_jax.gradients import require_loss

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from linreg_jax._least_squares import corrected, factors
-from linreg_jax._linalg import target_columns
-from linreg_jax._quadratic import example_share, require_squared, ridge_strength
+from linreg_jax._algebra.least_squares import corrected, factors
+from linreg_jax._algebra.linalg import target_columns
+from linreg_jax._algebra.quadratic import example_share, require_squared, ridge_strength
 from linreg_jax._validation import shape_text
 from linreg_jax.dataset import Dataset, as_dataset, check_dataset
 from linreg_jax.losses import Loss, mse

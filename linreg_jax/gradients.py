@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from linreg_jax._blocks import sum_over_blocks
+from linreg_jax._algebra.blocks import sum_over_blocks
 from linreg_jax._numerics import matmul, per_example, sum_of_examples, weighted_row_sum
 from linreg_jax._validation import positive_integer
 from linreg_jax.dataset import Dataset, multiplies_bias

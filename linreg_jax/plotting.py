@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from linreg_jax._animation import animate, film_writer
-from linreg_jax._drawing import (
+from linreg_jax._plotting.animation import animate, film_writer
+from linreg_jax._plotting.drawing import (
     BLACK,
     BLUE,
     GREEN,
@@ -24,8 +24,8 @@ from linreg_jax._drawing import (
     style_of,
     tidy,
 )
-from linreg_jax._fit_picture import FitPicture
-from linreg_jax._surface_plots import labels_of, plot_learning_rates, plot_surface
+from linreg_jax._plotting.fit_picture import FitPicture
+from linreg_jax._plotting.surface_plots import labels_of, plot_learning_rates, plot_surface
 from linreg_jax.checking import GradientReport
 from linreg_jax.dataset import Dataset
 from linreg_jax.model import Params

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from linreg_jax import _loop
-from linreg_jax._updates import current_rate
+from linreg_jax._training import loop
+from linreg_jax._training.updates import current_rate
 from linreg_jax._validation import is_traced
 from linreg_jax.records import Fit, Status
 
 _SECONDS = 0.2  # between two looks
-_begin = jax.jit(_loop.begin, static_argnums=3)
-_set_out = jax.jit(_loop.set_out, static_argnums=2)
-_advance = jax.jit(_loop.advance, static_argnums=3)
-_finish = jax.jit(_loop.finish, static_argnums=4)
+_begin = jax.jit(loop.begin, static_argnums=3)
+_set_out = jax.jit(loop.set_out, static_argnums=2)
+_advance = jax.jit(loop.advance, static_argnums=3)
+_finish = jax.jit(loop.finish, static_argnums=4)
 
 
 class Progress(NamedTuple):
@@ -47,10 +47,10 @@ class Progress(NamedTuple):
 
 
 def watched(problem, start, key, settings, show: Callable[[Progress], object] | bool) -> Fit:
-    """`_loop.train` in parts, bit for bit: the same steps, looked at a few times a second.
+    """`loop.train` in parts, bit for bit: the same steps, looked at a few times a second.
 
     Args:
-      problem, start, key, settings: as for `_loop.train`.
+      problem, start, key, settings: as for `loop.train`.
       show: called with a `Progress` at each look; True: a bar of tqdm where it is installed, a line
         of text where it is not, on standard error.
 
@@ -71,7 +71,7 @@ def watched(problem, start, key, settings, show: Callable[[Progress], object] | 
     journey = _set_out(problem, state, settings)
     journey = jax.block_until_ready(_advance(problem, journey, 0, settings))  # compiles
     began = looked = time.perf_counter()
-    turn, turns, last_turn = 0, 1, _loop.number_of_turns(problem, settings)
+    turn, turns, last_turn = 0, 1, loop.number_of_turns(problem, settings)
     try:
         while turn < last_turn and int(journey.state.status) == Status.RUNNING:
             turn = min(turn + turns, last_turn)

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from linreg_jax._chunk_training import ChunkState
 from linreg_jax._files import write_whole
+from linreg_jax._streaming.training import ChunkState
 from linreg_jax._validation import is_traced
 from linreg_jax.dataset import Dataset, Standardization
 from linreg_jax.exact import Solution

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from linreg_jax._chunk_files import open_chunks
-from linreg_jax._chunk_training import ChunkFit, ChunkState, fit_chunks
-from linreg_jax._chunks import ChunkError, Kind, as_chunk, blamed_on, require_same
-from linreg_jax._moments import moments_of_rows, no_moments
-from linreg_jax._staging import Stage
+from linreg_jax._streaming.chunks import ChunkError, Kind, as_chunk, blamed_on, require_same
+from linreg_jax._streaming.files import open_chunks
+from linreg_jax._streaming.moments import moments_of_rows, no_moments
+from linreg_jax._streaming.staging import Stage
+from linreg_jax._streaming.training import ChunkFit, ChunkState, fit_chunks
 from linreg_jax._validation import positive_integer
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed
 

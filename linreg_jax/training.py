@@ -7,10 +7,10 @@ import numpy as np
 import optax
 from jax import Array
 
-from linreg_jax import _door
-from linreg_jax._loop import train
-from linreg_jax._shards import checked_num_shards, mesh_of
-from linreg_jax._steps import Problem, Settings
+from linreg_jax._sharding.shards import checked_num_shards, mesh_of
+from linreg_jax._training import door
+from linreg_jax._training.loop import train
+from linreg_jax._training.steps import Problem, Settings
 from linreg_jax._validation import positive_integer
 from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import autodiff
@@ -104,24 +104,24 @@ def fit(
       >>> fit(half_mse, init_params(data), data, learning_rate=0.26, num_steps=300)
       Fit(out of steps after 300 steps, loss 833.333 -> ...)
     """
-    start = _door.checked_start(params, data)
+    start = door.checked_start(params, data)
     params = start.params if isinstance(start, TrainState) else start
     shards_shuffled = 1
     if batch_size is not None:
-        _door.check_mini_batches(data, batch_size, key, start)
+        door.check_mini_batches(data, batch_size, key, start)
         shards_shuffled = checked_num_shards(num_shards, data, batch_size)
-    _door.check_factories(loss, optimizer, gradient)
-    progress = _door.checked_progress(progress)
-    stop_at = _door.as_tolerance(tolerance, validation, data, batch_size)
+    door.check_factories(loss, optimizer, gradient)
+    progress = door.checked_progress(progress)
+    stop_at = door.as_tolerance(tolerance, validation, data, batch_size)
     patience = positive_integer("patience", patience)
-    num_steps = _door.number_of_steps(data, num_steps, num_epochs, batch_size)
+    num_steps = door.number_of_steps(data, num_steps, num_epochs, batch_size)
     record_every = positive_integer("record_every", record_every)
     unroll = positive_integer("unroll", unroll)
-    key = _door.as_key_data(key)
-    average_from = _door.checked_step("average_from", average_from)
-    rate = _door.as_rate(learning_rate, loss, params, data, optimizer, batch_size)
-    _door.check_state(start, optimizer, rate)
-    data_of_steps = _door.data_for_steps(data, loss, batch_size, compress)
+    key = door.as_key_data(key)
+    average_from = door.checked_step("average_from", average_from)
+    rate = door.as_rate(learning_rate, loss, params, data, optimizer, batch_size)
+    door.check_state(start, optimizer, rate)
+    data_of_steps = door.data_for_steps(data, loss, batch_size, compress)
     settings = Settings(
         num_steps=num_steps,
         batch_size=batch_size,
@@ -130,13 +130,13 @@ def fit(
         record_every=record_every,
         record_params=bool(record_params),
         unroll=unroll,
-        num_turns=_door.number_of_turns(num_steps, tolerance, progress),
+        num_turns=door.number_of_turns(num_steps, tolerance, progress),
         mesh=mesh_of(data_of_steps),
         num_shards=shards_shuffled,
     )
     stops_on_validation = stop_at is not None and batch_size is not None
     problem = Problem(
-        loss=_door.as_pytree(loss),
+        loss=door.as_pytree(loss),
         data=data_of_steps,
         learning_rate=rate,
         validation=validation,

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from linreg_jax._linalg import target_columns, triangular_factor
+from linreg_jax._algebra.linalg import target_columns, triangular_factor
+from linreg_jax._algebra.quadratic import quadratic, require_squared
 from linreg_jax._numerics import matmul
-from linreg_jax._quadratic import quadratic, require_squared
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import Loss

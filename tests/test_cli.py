@@ -218,7 +218,7 @@ def test_check_prints_the_report_and_the_names_of_the_columns(
         checked.append(arguments)
         return GradientReport("the title", (compared,), (), None)
 
-    monkeypatch.setattr("linreg_jax._commands.check_gradients", check_gradients)
+    monkeypatch.setattr("linreg_jax._cli.commands.check_gradients", check_gradients)
     found, out, err = run("check", table, "--target", "price", "--loss", "huber:2", "--ridge", 0.5)
     assert (found, err) == (code, "")
     assert out.startswith("the title")
@@ -461,7 +461,7 @@ def test_fit_plot_and_a_picture_without_matplotlib(run, table, monkeypatch):
     path = table.with_suffix(".svg")
     assert run("fit", table, "--target", "price", "--plot", path)[0] == 0
     assert "<svg" in path.read_text()[:500]
-    monkeypatch.setitem(sys.modules, "linreg_jax._pictures", None)
+    monkeypatch.setitem(sys.modules, "linreg_jax._cli.pictures", None)
     refused = run("fit", table, "--target", "price", "--plot", path)
     assert_refused(refused, "pip install 'linreg-jax[plot]'")
 
@@ -500,7 +500,7 @@ def test_an_interrupted_fit_leaves_a_saved_model_whole(run, table, tmp_path, mon
     arguments = ("fit", table, "--target", "price", "--save", model)
     assert run(*arguments)[0] == 0
     before = model.read_bytes()
-    monkeypatch.setattr("linreg_jax._commands.train", interrupted)
+    monkeypatch.setattr("linreg_jax._cli.commands.train", interrupted)
     code, out, err = run(*arguments)
     assert (code, out) == (130, "")
     assert err == "linreg-jax: interrupted; nothing was written\n"
@@ -512,7 +512,7 @@ def test_a_run_stopped_at_its_progress_bar_is_reported_and_saved(run, table, tmp
         result = _job.train(*arguments, **keywords)
         return result._replace(status=np.int32(Status.INTERRUPTED))
 
-    monkeypatch.setattr("linreg_jax._commands.train", stopped)
+    monkeypatch.setattr("linreg_jax._cli.commands.train", stopped)
     model = tmp_path / "m.model"
     code, out, _ = run("fit", table, "--target", "price", "--save", model)
     assert code == 130

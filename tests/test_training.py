@@ -31,7 +31,7 @@ from linreg_jax import (
     sse,
     trajectory,
 )
-from linreg_jax._loop import train
+from linreg_jax._training.loop import train
 from tests.support import make_problem, relative_error
 
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from linreg_jax import _door
-from linreg_jax._chunks import Kind, as_chunk, blamed_on, require_same
-from linreg_jax._updates import current_rate, flat_state, has_lasso
+from linreg_jax._streaming.chunks import Kind, as_chunk, blamed_on, require_same
+from linreg_jax._training import door
+from linreg_jax._training.updates import current_rate, flat_state, has_lasso
 from linreg_jax._validation import positive_integer
 from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import autodiff
@@ -119,7 +119,7 @@ def fit_chunks(
     num_epochs = positive_integer("num_epochs", num_epochs)
     if batch_size is not None:
         batch_size = positive_integer("batch_size", batch_size)
-    _door.check_factories(loss, optimizer, gradient)
+    door.check_factories(loss, optimizer, gradient)
     at = _checked_start(params, learning_rate, optimizer, key)
     expected = None if isinstance(params, Params) else _kind_of(at.state.params)
     if isinstance(chunks, Iterator) and num_epochs - int(at.epoch) > 1:
@@ -207,7 +207,7 @@ def _datasets(chunks, at, num_epochs, expected, so_far):
 
 def _checked_start(start, learning_rate, optimizer, key):
     """The `ChunkState` to start from."""
-    key = _door.as_key_data(key)
+    key = door.as_key_data(key)
     if isinstance(start, ChunkState):
         return start if key is None else start._replace(state=start.state._replace(key=key))
     if not isinstance(start, Params):
@@ -216,7 +216,7 @@ def _checked_start(start, learning_rate, optimizer, key):
             "init_params(data) makes a start, and ChunkFit.state holds where a run was"
         )
     rate = 0.0 if isinstance(learning_rate, str) else learning_rate  # the state holds no rate
-    _door.check_state(start, optimizer, rate)
+    door.check_state(start, optimizer, rate)
     none_yet = _int32(0)
     optimizer_state = flat_state(optimizer(rate).init(start))
     state = TrainState(start, optimizer_state, key, step=none_yet, status=none_yet)
@@ -242,7 +242,7 @@ def _fit_chunk(loss, state, data, order, *, learning_rate, **settings) -> Fit:
     start = state._replace(step=_int32(0), key=order)
     rate, shifted = learning_rate, callable(learning_rate) and has_lasso(loss)
     if shifted:
-        rate = jax.tree_util.Partial(_later, _door.as_pytree(learning_rate), state.step)
+        rate = jax.tree_util.Partial(_later, door.as_pytree(learning_rate), state.step)
         counts = jax.tree.map(jnp.zeros_like, state.optimizer_state)
         start = start._replace(optimizer_state=counts)
     fitted = fit(loss, start, data, learning_rate=rate, num_epochs=1, compress=False, **settings)

@@ -11,10 +11,16 @@ import numpy as np
 from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 
-from linreg_jax._drawing import names_of
-from linreg_jax._fit_picture import FitPicture
-from linreg_jax._surface import make_surface, walked
-from linreg_jax._surface_plots import MOST_MARKERS, draw_path, draw_surface, in_sight, mark_minimum
+from linreg_jax._plotting.drawing import names_of
+from linreg_jax._plotting.fit_picture import FitPicture
+from linreg_jax._plotting.surface import make_surface, walked
+from linreg_jax._plotting.surface_plots import (
+    MOST_MARKERS,
+    draw_path,
+    draw_surface,
+    in_sight,
+    mark_minimum,
+)
 from linreg_jax.dataset import Dataset
 from linreg_jax.losses import mse
 from linreg_jax.records import Fit

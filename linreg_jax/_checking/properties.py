@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from linreg_jax._bounds import (
+from linreg_jax._checking.bounds import (
     costs_and_slopes,
     penalties_at,
     products,
@@ -16,8 +16,8 @@ from linreg_jax._bounds import (
     transposed_products,
     unit_roundoff,
 )
+from linreg_jax._checking.report import Check, compare, coordinate_name, flat
 from linreg_jax._numerics import per_example
-from linreg_jax._report import Check, compare, coordinate_name, flat
 from linreg_jax._validation import shape_text
 from linreg_jax.model import Params, residuals
 from linreg_jax.penalties import Lasso

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from linreg_jax._rates import largest_stable_rate
-from linreg_jax._steps import (
+from linreg_jax._training.rates import largest_stable_rate
+from linreg_jax._training.steps import (
     Histories,
     Problem,
     Settings,
@@ -22,7 +22,7 @@ from linreg_jax._steps import (
     select,
     updater_of,
 )
-from linreg_jax._updates import current_rate
+from linreg_jax._training.updates import current_rate
 from linreg_jax.model import Params
 from linreg_jax.records import Fit, Status, TrainState
 

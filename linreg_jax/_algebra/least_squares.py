@@ -10,9 +10,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from linreg_jax._blocks import by_parts
-from linreg_jax._doubled import add_product, doubled_add, doubled_sum
-from linreg_jax._linalg import Centring, centring, fold_blocks, scale_columns, triangular_factor
+from linreg_jax._algebra.blocks import by_parts
+from linreg_jax._algebra.doubled import add_product, doubled_add, doubled_sum
+from linreg_jax._algebra.linalg import (
+    Centring,
+    centring,
+    fold_blocks,
+    scale_columns,
+    triangular_factor,
+)
 from linreg_jax._numerics import matmul
 from linreg_jax.dataset import multiplies_bias
 

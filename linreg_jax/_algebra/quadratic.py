@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._linalg import target_columns
+from linreg_jax._algebra.linalg import target_columns
 from linreg_jax.dataset import total_weight
 from linreg_jax.gradients import require_loss
 from linreg_jax.penalties import Ridge

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.collections import LineCollection
 
-from linreg_jax._drawing import BLUE, VERMILLION, legend_above, some_rows, tidy
+from linreg_jax._plotting.drawing import BLUE, VERMILLION, legend_above, some_rows, tidy
 from linreg_jax.dataset import check_dataset
 from linreg_jax.model import check_params, predict
 

@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from linreg_jax._properties import call_gradient, finite_check, repeat_check
-from linreg_jax._report import GradientReport, compare, coordinate_name, flat
+from linreg_jax._checking.properties import call_gradient, finite_check, repeat_check
+from linreg_jax._checking.report import GradientReport, compare, coordinate_name, flat
 
 # Steps shrink by 8 from 1 (or the coordinate's own size) to 1e-9 of it: squared functions want the
 # first, functions with kinks or narrow valleys the last.

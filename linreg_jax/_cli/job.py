@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from linreg_jax._rates import automatic_rate
+from linreg_jax._training.rates import automatic_rate
 from linreg_jax.batching import batches_per_epoch
 from linreg_jax.dataset import (
     Dataset,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from linreg_jax._blocks import by_parts
+from linreg_jax._algebra.blocks import by_parts
 from linreg_jax.dataset import multiplies_bias
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from linreg_jax._shards import gradient_on_shards
+from linreg_jax._sharding.shards import gradient_on_shards
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
 from linreg_jax.penalties import Lasso

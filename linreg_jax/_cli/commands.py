@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from linreg_jax._cli.job import OPTIMIZERS, prepare, train
 from linreg_jax._files import require_writable, write_whole
-from linreg_jax._job import OPTIMIZERS, prepare, train
-from linreg_jax._surface import is_squared
+from linreg_jax._plotting.surface import is_squared
 from linreg_jax.checking import check_gradients
 from linreg_jax.diagnosis import diagnose as diagnose_data
 from linreg_jax.exact import solve
@@ -155,7 +155,7 @@ def _pictures(arguments, path):
     """The module that draws, once it is known that it can draw such a file."""
     require_writable(path)
     try:
-        pictures = importlib.import_module("linreg_jax._pictures")
+        pictures = importlib.import_module("linreg_jax._cli.pictures")
     except ModuleNotFoundError:
         raise ValueError("a picture needs matplotlib: pip install 'linreg-jax[plot]'") from None
     pictures.require_format(path, is_film=getattr(arguments, "kind", None) == "animation")

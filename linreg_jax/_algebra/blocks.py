@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linreg_jax._doubled import doubled_add
+from linreg_jax._algebra.doubled import doubled_add
 from linreg_jax._numerics import devices_of
 
 # An accelerator's block: each turn of a loop costs it as much time as reading megabytes.

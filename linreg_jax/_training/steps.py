@@ -14,7 +14,7 @@ from jax import Array, lax
 from jax.sharding import AbstractMesh, Mesh
 from jax.typing import ArrayLike
 
-from linreg_jax._updates import make_updater
+from linreg_jax._training.updates import make_updater
 from linreg_jax.batching import batches_per_epoch, mini_batches
 from linreg_jax.dataset import Dataset
 from linreg_jax.model import Params

@@ -3,7 +3,7 @@
 import argparse
 import csv
 
-from linreg_jax import _commands as commands
+from linreg_jax._cli import commands
 from linreg_jax.losses import (
     epsilon_insensitive,
     half_mse,

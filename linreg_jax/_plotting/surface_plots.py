@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.ticker import LogFormatterMathtext, LogLocator
 
-from linreg_jax._drawing import (
+from linreg_jax._plotting.drawing import (
     BLACK,
     COLOURS,
     MARKERS,
@@ -23,7 +23,7 @@ from linreg_jax._drawing import (
     style_of,
     tidy,
 )
-from linreg_jax._surface import is_squared, make_surface, walked
+from linreg_jax._plotting.surface import is_squared, make_surface, walked
 from linreg_jax.compression import compress
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.diagnosis import diagnose

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linreg_jax._shards import gradient_on_shards
-from linreg_jax._updates import euclidean_norm
+from linreg_jax._sharding.shards import gradient_on_shards
+from linreg_jax._training.updates import euclidean_norm
 from linreg_jax.dataset import multiplies_bias, total_weight
 from linreg_jax.diagnosis import diagnose
 from linreg_jax.gradients import vectorized

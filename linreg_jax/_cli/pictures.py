@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from linreg_jax import plotting
+from linreg_jax._cli.job import is_smooth, recorded_every, steps_to_take, train
 from linreg_jax._files import write_whole
-from linreg_jax._job import is_smooth, recorded_every, steps_to_take, train
-from linreg_jax._surface_plots import rate_axes
+from linreg_jax._plotting.surface_plots import rate_axes
 from linreg_jax.checking import check_gradients
 from linreg_jax.data import load_hubble
 from linreg_jax.diagnosis import diagnose

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 
 from linreg_jax._numerics import rows_to_add
-from linreg_jax._rates import automatic_rate
-from linreg_jax._shards import mesh_of
-from linreg_jax._updates import flat_state, has_lasso
+from linreg_jax._sharding.shards import mesh_of
+from linreg_jax._training.rates import automatic_rate
+from linreg_jax._training.updates import flat_state, has_lasso
 from linreg_jax._validation import (
     is_not_negative,
     is_traced,

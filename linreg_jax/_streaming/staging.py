@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from linreg_jax._chunks import Chunk, Kind, require_same
-from linreg_jax._moments import (
+from linreg_jax._numerics import matmul
+from linreg_jax._streaming.chunks import Chunk, Kind, require_same
+from linreg_jax._streaming.moments import (
     Moments,
     as_compressed,
     merge,
@@ -23,7 +24,6 @@ from linreg_jax._moments import (
     no_moments,
     power_of_two,
 )
-from linreg_jax._numerics import matmul
 from linreg_jax.dataset import Dataset
 
 _BLOCKS = 3

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from linreg_jax._linalg import weighted_rows
+from linreg_jax._algebra.linalg import weighted_rows
 from linreg_jax.dataset import Dataset, total_weight
 
 

@@ -1,0 +1,1 @@
+"""Linear algebra over many rows: blocks, factors, doubled digits."""

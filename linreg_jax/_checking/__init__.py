@@ -1,0 +1,1 @@
+"""What `check_gradients` is made of."""

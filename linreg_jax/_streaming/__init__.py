@@ -1,0 +1,1 @@
+"""What reading chunks is made of."""
