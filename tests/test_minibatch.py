@@ -12,7 +12,6 @@ from linreg_jax import (
     DivergedError,
     Params,
     Status,
-    _steps,
     as_dataset,
     diagnose,
     fit,
@@ -21,6 +20,7 @@ from linreg_jax import (
     mse,
     sse,
 )
+from linreg_jax._training import steps
 from linreg_jax.batching import batches_per_epoch, mini_batches, pad
 from tests.support import make_problem, relative_error
 from tests.test_training import joined, on_the_host, same_bits
@@ -107,7 +107,7 @@ def test_batches_are_gathered_together_or_alone(monkeypatch):
         )
 
     whole = run(41)
-    monkeypatch.setattr(_steps, "_GATHERED", 5 * 4 * 3)  # five batches at a time, and one is left
+    monkeypatch.setattr(steps, "_GATHERED", 5 * 4 * 3)  # five batches at a time, and one is left
     fives = run(42)
     assert same_bits(np.asarray(fives.losses)[:41], whole.losses)
 

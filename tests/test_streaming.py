@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from linreg_jax import Dataset, _staging, as_dataset, combine, compress, load, save
+from linreg_jax import Dataset, as_dataset, combine, compress, load, save
+from linreg_jax._streaming import staging
 from linreg_jax.streaming import ChunkError, compress_chunks
 from tests.support import make_problem, relative_error
 
@@ -297,9 +298,9 @@ def test_float64_is_taken_as_everywhere():
 def test_chunks_of_any_size_run_the_same_few_programs():
     X, y = numbers(11, 1_000, 3, "float32")
     sizes = np.random.default_rng(0).integers(1, 300, 60)
-    before = _staging._products._cache_size()
+    before = staging._products._cache_size()
     compress_chunks([(X[:size], y[:size]) for size in sizes], max_bytes=30_000)
-    assert 1 <= _staging._products._cache_size() - before <= 8
+    assert 1 <= staging._products._cache_size() - before <= 8
 
 
 def test_the_caller_may_use_a_chunk_again_for_the_next():

@@ -108,7 +108,7 @@ def prepare(arguments) -> Job:
         data, test = split(data, jax.random.key(arguments.seed), arguments.test_fraction)
     restore = None
     if arguments.standardize:
-        data, restore = jax.jit(standardize)(data)
+        data, restore = standardize(data)
         if test is not None:
             X = (test.X - restore.mean[None, :]) / restore.scale[None, :]
             test = test._replace(X=X)
@@ -152,8 +152,13 @@ def train(job: Job, arguments, *, rate=None, num_steps=MOST_STEPS, record=False)
         record_every=recorded_every(num_steps),
         record_params=record,
         num_steps=num_steps,
-        progress=sys.stderr.isatty(),
+        # In parts where nobody watches too: Ctrl-C is heard between two of them.
+        progress=True if sys.stderr.isatty() else _show_nothing,
     )
+
+
+def _show_nothing(progress):
+    """What is called with each `Progress` where the output is no terminal."""
 
 
 def steps_to_take(job: Job, arguments, num_steps=MOST_STEPS) -> int:
