@@ -538,7 +538,13 @@ def test_ctrl_c_ends_a_running_fit(table):
     fit = [sys.executable, "-m", "linreg_jax", "fit", str(table), "--target", "price"]
     slow = [*fit, "--drop-missing", "--loss", "mae", "--steps", "100000000"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(slow, stdout=pipe, stderr=pipe, text=True) as process:
+
+    def hear_ctrl_c():  # a shell's background job, such as this test may run in, ignores it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    with subprocess.Popen(
+        slow, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear_ctrl_c
+    ) as process:
         assert "dropped 1 of 61 rows" in process.stderr.readline()
         time.sleep(1)
         process.send_signal(signal.SIGINT)
