@@ -26,8 +26,10 @@ def write_whole(path: str | os.PathLike, parts: Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(place)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # which names the temporary file
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
         raise
     if hasattr(os, "O_DIRECTORY"):  # the name is on the disk when the folder is; not on Windows
         folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -37,7 +37,7 @@ from linreg_jax._checking.report import (
 )
 from linreg_jax._validation import is_traced
 from linreg_jax.dataset import Dataset
-from linreg_jax.losses import Loss
+from linreg_jax.losses import Loss, check_loss
 from linreg_jax.model import Params
 
 __all__ = ["Check", "Comparison", "GradientError", "GradientReport", "Kinks", "check_gradients"]
@@ -108,13 +108,10 @@ def check_gradients(
             "check_gradients looks at values, which are unknown while JAX traces: "
             "call it outside jit, vmap and grad"
         )
+    check_loss(loss)
     if isinstance(loss, Loss):
         return _check_loss(loss, params, data, gradient)
-    if callable(loss):
-        return check_function(loss, params, data, gradient)
-    raise TypeError(
-        f"loss must be a Loss or a function (params, data) -> scalar, got {type(loss).__name__}"
-    )
+    return check_function(loss, params, data, gradient)
 
 
 def _check_loss(loss, params, data, gradient):

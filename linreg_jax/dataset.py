@@ -49,7 +49,7 @@ class Dataset(NamedTuple):
     count: Array | None = None  # type: ignore[assignment]  # hides tuple.count, on purpose
 
 
-def check_dataset(data):
+def check_dataset(data, name="data"):
     """Raises where the shapes or dtypes of a `Dataset` do not fit together; free while tracing.
 
     Raises:
@@ -58,7 +58,7 @@ def check_dataset(data):
     """
     if not isinstance(data, Dataset):
         got = type(data).__name__
-        raise TypeError(f"data must be a Dataset, got {got}: as_dataset(X, y) makes one")
+        raise TypeError(f"{name} must be a Dataset, got {got}: as_dataset(X, y) makes one")
     X, y, sample_weight, bias_column, count = data
     require_floating("X", X, _CONVERT)
     require_floating("y", y, _CONVERT)
@@ -72,9 +72,10 @@ def check_dataset(data):
         shape = shape_text(X.shape)
         raise ValueError(f"X has shape {shape}: it holds no {what}; pass at least one")
     if y.ndim not in (1, 2) or y.shape[0] != n or y.size == 0:
+        turned = "; examples are rows of X, pass X.T" if y.shape[:1] == (d,) else ""
         raise ValueError(
             f"y has shape {shape_text(y.shape)} but X is {shape_text(X.shape)}: "
-            f"y is [{n}], one target an example, or [{n}, k]"
+            f"y is [{n}], one target an example, or [{n}, k]{turned}"
         )
     for name, column in [("sample_weight", sample_weight), ("bias_column", bias_column)]:
         if column is not None:
@@ -172,6 +173,8 @@ def as_numeric(name, value):
             raise ValueError(f"{name} is not a rectangular array of numbers: {error}") from error
         if isinstance(value, (list, tuple)):
             array = array.view(_Listed)
+        elif array.dtype == object and hasattr(value, "columns"):
+            array = _numbers_of_frame(name, value)
     real = jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
     if not real or jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(
@@ -179,6 +182,22 @@ def as_numeric(name, value):
             "convert or encode it first, for instance with astype(float)"
         )
     return array
+
+
+def _numbers_of_frame(name, frame):
+    """[n, d] the columns of a data frame whose dtypes have no common one in NumPy.
+
+    Raises:
+      TypeError: a column holds something else than numbers, such as text or missing values.
+    """
+    columns = [np.asarray(frame[label].to_list()) for label in frame.columns]
+    for label, column in zip(frame.columns, columns, strict=True):
+        if column.dtype.kind not in "biuf":
+            raise TypeError(
+                f"{name} must hold real numbers, got {frame[label].dtype} in column {label!r}: "
+                "encode its values, fill what is missing, or leave the column out"
+            )
+    return np.column_stack(columns)
 
 
 def decides_dtype(array):

@@ -213,8 +213,8 @@ def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diag
       distance to the minimum, which leaves 1 % after 46 steps and a millionth after
       138.
     """
-    require_loss(loss, "diagnose")
     check_dataset(data)
+    require_loss(loss, "diagnose")
     if loss.curvature is None and not isinstance(loss, (Huber, LogCosh)):
         raise ValueError(
             f"{loss} has no largest stable rate: its gradient does not shrink towards the minimum "

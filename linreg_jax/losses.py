@@ -34,7 +34,7 @@ from linreg_jax._numerics import per_example, sum_of_examples
 from linreg_jax._validation import is_not_negative, is_positive, scalar_setting
 from linreg_jax.dataset import Dataset, is_compressed, total_weight
 from linreg_jax.model import Params, residuals
-from linreg_jax.penalties import Penalty
+from linreg_jax.penalties import Penalty, lasso, ridge
 
 
 @jax.tree_util.register_dataclass
@@ -110,6 +110,9 @@ class Loss:
         return " + ".join([self.name, *map(str, self.penalties)])
 
     def __add__(self, penalty):
+        if penalty is ridge or penalty is lasso:
+            name = penalty.__name__
+            raise TypeError(f"{name} makes a penalty: call it with a strength, {name}(0.1)")
         if not isinstance(penalty, Penalty):
             return NotImplemented
         return dataclasses.replace(self, penalties=(*self.penalties, penalty))
@@ -386,3 +389,11 @@ def epsilon_insensitive(epsilon: float | Array = 0.1) -> EpsilonInsensitive:
     """
     rule = "a finite number, at least 0"
     return EpsilonInsensitive(epsilon=scalar_setting("epsilon", epsilon, rule, is_not_negative))
+
+
+def check_loss(loss):
+    """Raises TypeError where a loss is no function of parameters and data."""
+    if not callable(loss):
+        raise TypeError(f"loss must be a function (params, data) -> scalar, got {loss!r}")
+    if any(loss is factory for factory in (huber, quantile, log_cosh, epsilon_insensitive)):
+        raise TypeError(f"loss is {loss.__name__}, which makes a loss: call it, {loss.__name__}()")

@@ -8,7 +8,7 @@ from jax import Array
 
 from linreg_jax._numerics import for_each_example, per_example, predictions
 from linreg_jax._validation import require_floating, shape_text
-from linreg_jax.dataset import Dataset, check_dataset
+from linreg_jax.dataset import Dataset, as_numeric, check_dataset
 
 _START = "init_params(data) makes a start of the right shape"
 
@@ -37,7 +37,8 @@ def check_params(params, X, y=None):
       ValueError: shapes that do not fit X, y or each other.
     """
     if not isinstance(params, Params):
-        raise TypeError(f"params must be Params, got {type(params).__name__}: {_START}")
+        mend = "pass its params" if hasattr(params, "params") else _START
+        raise TypeError(f"params must be Params, got {type(params).__name__}: {mend}")
     weights, bias = params
     require_floating("weights", weights, _START)
     if weights.ndim not in (1, 2) or weights.shape[0] != X.shape[1]:
@@ -123,7 +124,7 @@ def predict(params: Params, X: Any) -> Array:
       >>> predict(Params(jnp.array([5.0]), jnp.array(30.0)), [[0.0], [2.0], [4.0]]).tolist()
       [30.0, 40.0, 50.0]
     """
-    X = jnp.asarray(X)
+    X = jnp.asarray(as_numeric("X", X))
     if X.ndim != 2:
         raise ValueError(
             f"X has shape {shape_text(X.shape)}: examples are rows, X is [n, d]; "

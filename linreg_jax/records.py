@@ -155,5 +155,5 @@ def _divergence_text(fit, run, num_diverged):
         )
     return (
         f"{text}: the largest stable rate of gradient descent on these data is {stable:.6g}; "
-        "pass a smaller one, or standardize the features to allow a larger one"
+        "pass a smaller one; on standardized features it is often larger"
     )

@@ -160,8 +160,9 @@ def choose_columns(path, names, target, features):
 
 def _no_column_text(path, names, name):
     known = {known.lower(): known for known in names if known}
-    nearest = known[difflib.get_close_matches(name.lower(), known, n=1, cutoff=0)[0]]
-    return f"{path} has no column {name!r}: did you mean {nearest!r}? It has {_listed(names)}"
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    question = f": did you mean {known[near[0]]!r}?" if near else "."
+    return f"{path} has no column {name!r}{question} It has {_listed(names)}"
 
 
 def _listed(names):
@@ -176,7 +177,7 @@ def _missing_text(path, columns, missing, kept, filled, drop_missing):
     where += f": {_listed(counts)}"
     if drop_missing:
         return f"{where}; no row is complete"
-    return f"{where}; fill them, or go on without those rows with --drop-missing (drop_missing)"
+    return f"{where}; fill them, or leave those rows out, --drop-missing (drop_missing=True)"
 
 
 def _too_large_text(value, largest, dtype):

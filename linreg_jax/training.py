@@ -73,7 +73,8 @@ def fit(
       gradient: a way to the gradient, from `gradients`; compiled once for each, as `optimizer`.
       tolerance: full batches: the run has converged where the gradient's norm comes down to it.
         Mini-batches: how much the best validation loss has to improve by.
-      patience: validation losses without improvement, one an epoch, before a run stops early.
+      patience: validation losses without improvement, one an epoch, before a run stops early; who
+        goes on from where it did waits anew.
       record_every: steps from one record in the histories to the next.
       record_params: whether to record the parameters as well, in `Fit.path`.
       validation: `Dataset` to measure the loss on, after each `record_every` full-batch steps, or

@@ -107,6 +107,12 @@ def test_weights_equal_repetition_and_zero_weight_equals_dropping(dtype):
         assert relative_error(of_weighted, of_repeated) < tolerance
 
 
+@pytest.mark.parametrize("penalty", [ridge, lasso])
+def test_a_penalty_without_a_strength_says_what_is_missing(penalty):
+    with pytest.raises(TypeError, match=rf"call it with a strength, {penalty.__name__}\(0.1\)"):
+        mse + penalty
+
+
 def test_penalties_are_added_as_they_stand():
     params, data = make_problem(2, k=2)
     w = np.asarray(params.weights, np.float64)

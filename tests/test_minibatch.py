@@ -170,6 +170,10 @@ def test_stops_on_validation_and_keeps_the_best(x64):
     free = fit(mse, params, data, num_steps=int(result.num_steps), **settings)
     assert same_bits(free.validation_losses, losses[:epochs])
     assert same_bits(free.params, result.state.params)  # the last iterate is there to go on from
+    # Going on, it waits anew: three epochs before it stops again.
+    again = fit(mse, result.state, data, num_epochs=200, tolerance=1e-3, patience=3, **settings)
+    assert again.status == Status.STOPPED_EARLY
+    assert int(again.num_steps) >= 3 * 5
 
 
 def test_mini_batches_that_diverge_below_the_stable_rate_say_so():

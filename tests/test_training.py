@@ -12,6 +12,7 @@ import pytest
 from linreg_jax import (
     Dataset,
     DivergedError,
+    Fit,
     Loss,
     Params,
     Status,
@@ -522,6 +523,7 @@ PARAMS, DATA = make_problem(25, n=20, d=3)
 OTHER_PARAMS, OTHER_DATA = make_problem(26, n=20, d=4)
 KEY = jax.random.key(0)
 STATE = TrainState(PARAMS, (), None, jnp.int32(0), jnp.int32(0))
+FIT = Fit(PARAMS, *[None] * 8, STATE)
 
 
 @pytest.mark.parametrize(
@@ -551,6 +553,9 @@ STATE = TrainState(PARAMS, (), None, jnp.int32(0), jnp.int32(0))
         (TypeError, "factory of one argument", {"optimizer": lambda: optax.sgd(0.1)}),
         (TypeError, "gradient must be a way", {"gradient": "autodiff"}),
         (TypeError, "loss must be a function", {"loss": "mse"}),
+        (TypeError, "call it, huber()", {"loss": huber}),
+        (TypeError, "pass its state to go on", {"params": FIT}),
+        (TypeError, "validation must be a Dataset", {"validation": (DATA.X, DATA.y)}),
         (ValueError, "has a lasso", {"loss": mse + lasso(0.1), "optimizer": optax.adam}),
         (TypeError, "params must be Params", {"params": PARAMS.weights}),
         (ValueError, "weights has shape", {"params": OTHER_PARAMS}),

@@ -31,14 +31,14 @@ def call_gradient(gradient, params, data):
     given = gradient(params, data)
     mend = "return (value, gradient) as jax.value_and_grad(loss) does, gradient shaped as params"
     if type(given) is not tuple or len(given) != 2:
-        got = f"{len(given)} items" if isinstance(given, tuple) else type(given).__name__
+        got = f"{len(given)} items" if type(given) is tuple else f"{type(given).__name__} alone"
         raise TypeError(f"gradient(params, data) gave {got}: {mend}")
     value, derivative = given
-    structure: object = jax.tree.structure(derivative)
-    if structure != jax.tree.structure(params):
+    expected: object = jax.tree.structure(params)
+    if jax.tree.structure(derivative) != expected:
         raise TypeError(
-            f"the gradient that gradient(params, data) gave is {structure}, but params is "
-            f"{jax.tree.structure(params)}: {mend}"
+            f"the gradient that gradient(params, data) gave is {derivative!r}, which is not "
+            f"{type(params).__name__} with the fields that params has: {mend}"
         )
     if jnp.shape(value) != ():
         raise ValueError(f"the value has shape {shape_text(jnp.shape(value))}, not []: {mend}")

@@ -259,7 +259,10 @@ _strength = _checked(float, lambda value: 0 <= value < float("inf"), "a finite n
 
 
 def _rate(text):
-    return None if text == "auto" else _positive(text)
+    try:
+        return None if text == "auto" else _positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; or auto") from None
 
 
 def _names(text):

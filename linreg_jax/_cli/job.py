@@ -4,7 +4,7 @@ import functools
 import math
 import sys
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +106,7 @@ def prepare(arguments) -> Job:
     data, test = as_dataset(table.X, y), None
     if getattr(arguments, "test_fraction", None) is not None:
         data, test = split(data, jax.random.key(arguments.seed), arguments.test_fraction)
-    restore = None
+    restore: Any = None
     if arguments.standardize:
         data, restore = standardize(data)
         if test is not None:

@@ -50,7 +50,9 @@ def draw(arguments, job) -> None:
         [None] if arguments.learning_rate else _telling_rates(job, arguments)
     )
     if kind == "animation":
-        result = run(_one(arguments), record=True)
+        # The best rate of one feature would be there in a single step.
+        slow = None if arguments.learning_rate else _telling_rates(job, arguments)[0]
+        result = run(_one(arguments) or slow, record=True)
         plotting.animate(
             result,
             job.data,
@@ -155,7 +157,10 @@ def _over(names, job):
         if name not in known:
             raise ValueError(f"--over must name features or intercept, got {name!r}")
     if len(names) != 2:
-        raise ValueError(f"--over must name two parameters, got {len(names)}")
+        second = "intercept" if names[0] != "intercept" else job.features[0]
+        raise ValueError(
+            f"--over must name two parameters, for instance {names[0]},{second}, got {len(names)}"
+        )
     return tuple(known[name] for name in names)
 
 

@@ -202,7 +202,8 @@ def plot_learning_rates(
     if not rates or not all(0 < rate < float("inf") for rate in rates):
         raise ValueError(f"rates must be finite numbers more than 0, at least one, got {rates}")
     if ax is None:
-        ax = rate_axes(plt.figure(figsize=(8.0, 7.2), layout="constrained"), len(rates))
+        height = 4.0 + 3.2 * -(-len(rates) // _COLUMNS)
+        ax = rate_axes(plt.figure(figsize=(8.0, height), layout="constrained"), len(rates))
     axes = np.asarray(ax, object).ravel()
     if len(axes) != 1 + len(rates):
         raise ValueError(f"ax must be {1 + len(rates)} Axes, one and one a rate, got {len(axes)}")

@@ -21,9 +21,9 @@ from linreg_jax._validation import (
 from linreg_jax.batching import batches_per_epoch, pad
 from linreg_jax.compression import compress as compressed
 from linreg_jax.dataset import check_dataset
-from linreg_jax.losses import Loss
+from linreg_jax.losses import Loss, check_loss
 from linreg_jax.model import check_params
-from linreg_jax.records import TrainState
+from linreg_jax.records import Fit, TrainState
 
 _MAKE_KEY = "pass key=jax.random.key(0), or another seed"
 
@@ -35,6 +35,11 @@ def checked_start(start, data):
       TypeError, ValueError: neither of the two, shapes that do not fit, more than one dtype.
     """
     check_dataset(data)
+    if isinstance(start, Fit):
+        raise TypeError(
+            "params must be Params or a TrainState, got Fit: pass its state to go on from where it "
+            "stopped, or its params to start afresh"
+        )
     params = start.params if isinstance(start, TrainState) else start
     try:
         check_params(params, data.X, data.y)
@@ -103,8 +108,7 @@ def as_pytree(function):
 
 def check_factories(loss, optimizer, gradient):
     """Raises where the loss, the optimizer or the gradient is not what `fit` calls it as."""
-    if not callable(loss):
-        raise TypeError(f"loss must be a function (params, data) -> scalar, got {loss!r}")
+    check_loss(loss)
     if isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(
             "optimizer must be a factory, learning rate -> optax.GradientTransformation, got what "
@@ -253,7 +257,7 @@ def as_tolerance(tolerance, validation, data, batch_size):
         validation data of other features or targets.
     """
     if validation is not None:
-        check_dataset(validation)
+        check_dataset(validation, "validation")
         for name in ("X", "y"):
             ours, theirs = getattr(data, name), getattr(validation, name)
             if ours.shape[1:] != theirs.shape[1:] or ours.dtype != theirs.dtype:

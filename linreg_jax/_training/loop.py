@@ -73,6 +73,10 @@ def begin(problem, start, key, settings) -> TrainState:
     elif state.best is None:
         best_loss = problem.loss(state.params, problem.validation)
         state = state._replace(best=state.params, best_loss=best_loss, num_waited=none_yet)
+    else:  # who goes on after an early stop wants to wait again
+        stopped = state.status == Status.STOPPED_EARLY
+        num_waited = jnp.where(stopped, 0, jnp.asarray(state.num_waited))
+        state = state._replace(num_waited=num_waited)
     return state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
 
 

@@ -1,0 +1,23 @@
+"""Data frames of pandas, whose columns may have no common dtype in NumPy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from linreg_jax import as_dataset
+
+
+@pytest.mark.parametrize("convert", [lambda frame: frame, lambda frame: frame.convert_dtypes()])
+def test_a_frame_of_numbers(convert):
+    frame = pd.DataFrame(
+        {"rooms": [2, 3, 4], "area": [50.5, 70.0, 90.0], "lift": [True, False, True]}
+    )
+    data = as_dataset(convert(frame), frame["area"])
+    np.testing.assert_array_equal(data.X, [[2, 50.5, 1], [3, 70, 0], [4, 90, 1]])
+
+
+@pytest.mark.parametrize("culprit", [["a", "b"], pd.array([1, None], dtype="Int64")])
+def test_the_column_that_is_no_numbers_is_named(culprit):
+    frame = pd.DataFrame({"rooms": pd.array([2, 3], dtype="Int64"), "other": culprit})
+    with pytest.raises(TypeError, match=r"real numbers, got .* in column 'other': encode"):
+        as_dataset(frame, [1.0, 2.0])
