@@ -291,7 +291,10 @@ BAD_CONTENT = {
     "a name twice": ("a,a,y\n1,2,3\n", "'a' first: rename one"),
     "text": ("a,y\n1,2\nold,3\n", "line 3, column 'a': 'old' is not a number"),
     "ragged": ("a,y\n1,2\n3\n", "line 3 has 1 field, but line 1 names 2"),
-    "missing": ("a,y\n1,2\n,3\nNA,4\n", "2 of 3 rows: 2 in 'a'; fill them, or go on without"),
+    "missing": (
+        "a,y\n1,2\n,3\nNA,4\n",
+        "2 of 3 rows: 2 in 'a'; fill them, or leave those rows out",
+    ),
     "1e308": ("a,y\n1,2\n1e308,3\n", "line 3, column 'a': 1e+308 is too large"),
 }
 
@@ -538,13 +541,10 @@ def test_ctrl_c_ends_a_running_fit(table):
     fit = [sys.executable, "-m", "linreg_jax", "fit", str(table), "--target", "price"]
     slow = [*fit, "--drop-missing", "--loss", "mae", "--steps", "100000000"]
     pipe = subprocess.PIPE
-
-    def hear_ctrl_c():  # a shell's background job, such as this test may run in, ignores it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    with subprocess.Popen(
-        slow, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear_ctrl_c
-    ) as process:
+    # A shell's background job, such as this may be, ignores Ctrl-C, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(slow, stdout=pipe, stderr=pipe, text=True) as process:
+        signal.signal(signal.SIGINT, before)
         assert "dropped 1 of 61 rows" in process.stderr.readline()
         time.sleep(1)
         process.send_signal(signal.SIGINT)
