@@ -38,7 +38,7 @@ class Diagnosis(NamedTuple):
 
     Attributes:
       loss: the loss that was diagnosed.
-      num_examples: [] rows of the data, or the weight that compressed rows stand for.
+      num_examples: [] rows that weigh something, or the weight that compressed rows stand for.
       curvatures: [p] of the p parameters of one target, largest first; 0 beyond the rank.
       rank: [] how many directions have any curvature.
       largest_curvature: [] L.
@@ -233,6 +233,14 @@ def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diag
     return _diagnose(loss, data, bool(intercept))._replace(loss=loss)
 
 
+def _num_examples(data):
+    if is_compressed(data):
+        return total_weight(data)
+    if data.sample_weight is None:
+        return jnp.asarray(data.X.shape[0])
+    return jnp.sum(data.sample_weight > 0)
+
+
 @functools.partial(jax.jit, static_argnums=2)
 def _diagnose(loss, data, intercept):
     d = data.X.shape[1]
@@ -277,7 +285,7 @@ def _diagnose(loss, data, intercept):
     best = jnp.where(mu > 0, 2 / _or_one(L + mu), jnp.where(L > 0, 1 / _or_one(L), jnp.inf))
     return Diagnosis(
         loss=loss,
-        num_examples=total_weight(data) if is_compressed(data) else jnp.asarray(data.X.shape[0]),
+        num_examples=_num_examples(data),
         curvatures=curvatures,
         rank=rank,
         largest_curvature=L,

@@ -282,3 +282,9 @@ def test_bad_arguments_are_refused():
     for method in (diagnosis.overflow_step, functools.partial(diagnosis.steps_to, 0.1)):
         with pytest.raises(ValueError, match="learning_rate must be"):
             method(-1.0)
+
+
+def test_examples_that_weigh_nothing_do_not_count():
+    _, data = make_problem(3, n=20, d=2)
+    weight = jnp.ones(20).at[17:].set(0.0)
+    assert int(diagnose(data._replace(sample_weight=weight)).num_examples) == 17
