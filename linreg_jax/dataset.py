@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from linreg_jax._conversion import as_numeric, converted, decides_dtype, first_wrong
 from linreg_jax._numerics import matmul, per_example
 from linreg_jax._validation import (
     is_traced,
@@ -137,107 +138,21 @@ def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:
     if sample_weight is not None:
         sample_weight = as_numeric("sample_weight", sample_weight)
     data = Dataset(
-        _convert("X", X, dtype),
-        _convert("y", y, dtype),
-        None if sample_weight is None else _convert("sample_weight", sample_weight, dtype),
+        converted("X", X, dtype),
+        converted("y", y, dtype),
+        None if sample_weight is None else converted("sample_weight", sample_weight, dtype),
     )
     check_dataset(data)
     if sample_weight is not None and not is_traced(data.sample_weight):
         weights = np.asarray(data.sample_weight)
         if (weights < 0).any():
             raise ValueError(
-                f"sample_weight must be at least 0, got {_first(weights, weights < 0)}: "
+                f"sample_weight must be at least 0, got {first_wrong(weights, weights < 0)}: "
                 "a weight counts how often an example stands in the data"
             )
         if not weights.any():
             raise ValueError("sample_weight sums to 0: at least one example must weigh something")
     return data
-
-
-class _Listed(np.ndarray):
-    """Numbers that came without a dtype of their own, as Python lists do."""
-
-
-def as_numeric(name, value):
-    """`value` as an array of real numbers, its own dtype kept."""
-    array: Any
-    if isinstance(value, jax.Array):
-        array = value
-    else:
-        if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
-            hidden = np.ma.getmaskarray(value).sum()
-            raise ValueError(f"{name} masks {hidden} entries: fill them or drop their rows first")
-        try:
-            array = np.asarray(value)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{name} is not a rectangular array of numbers: {error}") from error
-        if isinstance(value, (list, tuple)):
-            array = array.view(_Listed)
-        elif array.dtype == object and hasattr(value, "columns"):
-            array = _numbers_of_frame(name, value)
-    real = jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
-    if not real or jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise TypeError(
-            f"{name} must hold real numbers, got {array.dtype} (from {type(value).__name__}): "
-            "convert or encode it first, for instance with astype(float)"
-        )
-    return array
-
-
-def _numbers_of_frame(name, frame):
-    """[n, d] the columns of a data frame whose dtypes have no common one in NumPy.
-
-    Raises:
-      TypeError: a column holds something else than numbers, such as text or missing values.
-    """
-    columns = [np.asarray(frame[label].to_list()) for label in frame.columns]
-    for label, column in zip(frame.columns, columns, strict=True):
-        if column.dtype.kind not in "biuf":
-            raise TypeError(
-                f"{name} must hold real numbers, got {frame[label].dtype} in column {label!r}: "
-                "encode its values, fill what is missing, or leave the column out"
-            )
-    return np.column_stack(columns)
-
-
-def decides_dtype(array):
-    """Whether an array came with a floating-point dtype of its own."""
-    return jnp.issubdtype(array.dtype, jnp.floating) and not isinstance(array, _Listed)
-
-
-def _convert(name, array, dtype):
-    if is_traced(array):
-        return array.astype(dtype)
-    if isinstance(array, np.ndarray):
-        with np.errstate(over="ignore"):  # reported below, with its place
-            converted: Any = np.asarray(array).astype(dtype)
-        # NumPy looks without compiling a program for every shape.
-        finite = np.isfinite(converted).all()
-        converted = jnp.asarray(converted)
-    else:
-        converted = array.astype(dtype)
-        finite = bool(jnp.isfinite(converted).all())
-    if finite:
-        return converted
-    source = np.asarray(array)
-    wrong = ~np.isfinite(source)
-    if wrong.any():
-        raise ValueError(
-            f"{name} holds {wrong.sum()} values that are not finite, {_first(source, wrong)}: "
-            "drop or fill those rows first"
-        )
-    wrong = ~np.isfinite(np.asarray(converted))
-    raise ValueError(
-        f"{name} holds {wrong.sum()} values that do not fit {dtype} (largest "
-        f"{float(jnp.finfo(dtype).max):.2g}), {_first(source, wrong)}: rescale {name}, or "
-        'keep float64 with jax.config.update("jax_enable_x64", True)'
-    )
-
-
-def _first(array, wrong):
-    """`nan at [17, 2]`: the first entry that is wrong, and where."""
-    place = tuple(np.argwhere(wrong)[0].tolist())
-    return f"the first {array[place]} at {shape_text(place)}"
 
 
 class Standardization(NamedTuple):

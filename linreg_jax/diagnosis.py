@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from linreg_jax._algebra import descent
 from linreg_jax._algebra.blocks import by_parts
+from linreg_jax._algebra.descent import or_one
 from linreg_jax._algebra.linalg import (
     centring,
     map_blocks,
@@ -99,8 +101,8 @@ class Diagnosis(NamedTuple):
         accuracy = scalar_setting("accuracy", accuracy, rule, lambda a: 0 < a < 1)
         L, mu = self.largest_curvature, self.smallest_curvature
         if learning_rate is None:
-            return _steps_at_best(accuracy, L, mu)
-        return _steps_at(accuracy, L, mu, _as_rates(learning_rate, L.dtype))
+            return descent.steps_at_best(accuracy, L, mu)
+        return descent.steps_at(accuracy, L, mu, _as_rates(learning_rate, L.dtype))
 
     def overflow_step(self, learning_rate):
         """The step after which the loss is too large for its dtype, from a start at zero.
@@ -126,7 +128,7 @@ class Diagnosis(NamedTuple):
                 "losses"
             )
         rates = _as_rates(learning_rate, self.curvatures.dtype)
-        return _overflow_step(self.curvatures, self.overflow_size, rates)
+        return descent.overflow_step(self.curvatures, self.overflow_size, rates)
 
     def __str__(self):
         known = not any(is_traced(leaf) for leaf in jax.tree.leaves(self))
@@ -139,38 +141,6 @@ def _as_rates(learning_rate, dtype):
     rule = "a finite number, at least 0"
     rates = scalar_setting("learning_rate", learning_rate, rule, is_not_negative)
     return jnp.asarray(rates, dtype)
-
-
-def _log_left(x):
-    """log abs(1 - x), with its digits near x = 0 and x = 2."""
-    return jnp.where(x < 1, jnp.log1p(-jnp.minimum(x, 1)), jnp.log1p(jnp.maximum(x, 1) - 2))
-
-
-@jax.jit
-def _steps_at(accuracy, L, mu, rates):
-    return _steps(accuracy, jnp.maximum(_log_left(rates * L), _log_left(rates * mu)))
-
-
-@jax.jit
-def _steps_at_best(accuracy, L, mu):
-    # 1 - best_rate mu without the rounding of best_rate, which is all there is where mu is small.
-    return _steps(accuracy, _log_left(2 * mu / _or_one(L + mu)))
-
-
-def _steps(accuracy, shrinking):
-    """The least t ≥ 1 with exp(t shrinking) ≤ accuracy; infinity where nothing shrinks."""
-    steps = jnp.ceil(jnp.log(accuracy) / jnp.where(shrinking < 0, shrinking, -1))
-    return jnp.where(shrinking < 0, jnp.maximum(steps, 1), jnp.inf)
-
-
-@jax.jit
-def _overflow_step(curvatures, size, rates):
-    growth = jnp.abs(1 - jnp.multiply.outer(rates, curvatures))  # [p] or [r, p]
-    size = jnp.broadcast_to(size, growth.shape)
-    grows = (growth > 1) & (size > 0)
-    room = jnp.log(jnp.finfo(size.dtype).max) - jnp.log(jnp.where(grows, size, 1))
-    steps = jnp.floor(room / (2 * jnp.log(jnp.where(grows, growth, 2)))) + 1
-    return jnp.min(jnp.where(grows, jnp.maximum(steps, 0), jnp.inf), axis=-1)
 
 
 def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diagnosis:
@@ -252,7 +222,7 @@ def _diagnose(loss, data, intercept):
     constant = rows.is_constant(centred, R[0, 0]) if intercept else ~jnp.any(centred, axis=0)
     columns = scale_columns(jnp.where(constant[None, :], 0, centred))
     R = rows.undo(R) if intercept else R * jnp.concatenate([rows.unit, rows.unit_y])[None, :]
-    root_mean = jnp.sqrt(_or_one(total_weight(data)))
+    root_mean = jnp.sqrt(or_one(total_weight(data)))
     rank, strength = columns.rank, ridge_strength(loss)
     if intercept:
         rank = rank + (R[0, 0] != 0)
@@ -282,7 +252,7 @@ def _diagnose(loss, data, intercept):
     else:
         overflow_size = _overflow_size(data, curvature, U, s, Vt, z, intercept)
         overflow_size = jnp.pad(overflow_size, (0, p - s.shape[0]))
-    best = jnp.where(mu > 0, 2 / _or_one(L + mu), jnp.where(L > 0, 1 / _or_one(L), jnp.inf))
+    best = jnp.where(mu > 0, 2 / or_one(L + mu), jnp.where(L > 0, 1 / or_one(L), jnp.inf))
     return Diagnosis(
         loss=loss,
         num_examples=_num_examples(data),
@@ -290,10 +260,10 @@ def _diagnose(loss, data, intercept):
         rank=rank,
         largest_curvature=L,
         smallest_curvature=mu,
-        condition_number=jnp.where(mu > 0, L / _or_one(mu), jnp.inf),
-        largest_stable_rate=jnp.where(L > 0, 2 / _or_one(L), jnp.inf),
+        condition_number=jnp.where(mu > 0, L / or_one(mu), jnp.inf),
+        largest_stable_rate=jnp.where(L > 0, 2 / or_one(L), jnp.inf),
         best_rate=best,
-        contraction=jnp.where(L > 0, (L - mu) / _or_one(L + mu), 0),
+        contraction=jnp.where(L > 0, (L - mu) / or_one(L + mu), 0),
         standardized_condition_number=(largest / smallest) ** 2,
         feature_scale=jnp.linalg.norm(R[:, p - d : p], axis=0) / root_mean,
         feature_deviation=jnp.linalg.norm(centred, axis=0) * rows.unit / root_mean,
@@ -334,11 +304,6 @@ def _overflow_size(data, curvature, U, s, Vt, z, intercept):
         return jnp.max(map_blocks(largest_residual, part, _BLOCK_ROWS), axis=0)
 
     per_unit = jnp.max(by_parts(of_part, data._replace(count=None)), axis=0)
-    distance = jnp.max(jnp.abs(start), axis=1) / _or_one(s)
+    distance = jnp.max(jnp.abs(start), axis=1) / or_one(s)
     rho = curvature / 2 * (per_unit * distance) ** 2
     return jnp.where(s > 0, jnp.maximum(rho, jnp.sum(start * start, axis=1) / 2), 0)
-
-
-def _or_one(value):
-    """`value`, or 1 where it is 0 and something is divided by it."""
-    return jnp.where(value > 0, value, 1)

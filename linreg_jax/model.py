@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from linreg_jax._conversion import as_numeric
 from linreg_jax._numerics import for_each_example, per_example, predictions
 from linreg_jax._validation import require_floating, shape_text
-from linreg_jax.dataset import Dataset, as_numeric, check_dataset
+from linreg_jax.dataset import Dataset, check_dataset
 
 _START = "init_params(data) makes a start of the right shape"
 

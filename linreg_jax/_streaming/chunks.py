@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax._algebra.linalg import target_columns
+from linreg_jax._conversion import as_numeric, decides_dtype
 from linreg_jax._validation import shape_text
-from linreg_jax.dataset import Dataset, as_dataset, as_numeric, check_dataset, decides_dtype
+from linreg_jax.dataset import Dataset, as_dataset, check_dataset
 
 
 class ChunkError(RuntimeError):

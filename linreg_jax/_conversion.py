@@ -1,0 +1,105 @@
+"""What users hand over as numbers, made arrays."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from linreg_jax._validation import is_traced, shape_text
+
+
+class _Listed(np.ndarray):
+    """Numbers that came without a dtype of their own, as Python lists do."""
+
+
+def as_numeric(name, value):
+    """`value` as an array of real numbers, its own dtype kept.
+
+    Raises:
+      TypeError: something else than real numbers.
+      ValueError: masked entries, rows of different lengths.
+    """
+    array: Any
+    if isinstance(value, jax.Array):
+        array = value
+    else:
+        if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+            hidden = np.ma.getmaskarray(value).sum()
+            raise ValueError(f"{name} masks {hidden} entries: fill them or drop their rows first")
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{name} is not a rectangular array of numbers: {error}") from error
+        if isinstance(value, (list, tuple)):
+            array = array.view(_Listed)
+        elif array.dtype == object and hasattr(value, "columns"):
+            array = _numbers_of_frame(name, value)
+    real = jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
+    if not real or jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"{name} must hold real numbers, got {array.dtype} (from {type(value).__name__}): "
+            "convert or encode it first, for instance with astype(float)"
+        )
+    return array
+
+
+def _numbers_of_frame(name, frame):
+    """[n, d] the columns of a data frame whose dtypes have no common one in NumPy.
+
+    Raises:
+      TypeError: a column holds something else than numbers, such as text or missing values.
+    """
+    columns = [np.asarray(frame[label].to_list()) for label in frame.columns]
+    for label, column in zip(frame.columns, columns, strict=True):
+        if column.dtype.kind not in "biuf":
+            raise TypeError(
+                f"{name} must hold real numbers, got {frame[label].dtype} in column {label!r}: "
+                "encode its values, fill what is missing, or leave the column out"
+            )
+    return np.column_stack(columns)
+
+
+def decides_dtype(array):
+    """Whether an array came with a floating-point dtype of its own."""
+    return jnp.issubdtype(array.dtype, jnp.floating) and not isinstance(array, _Listed)
+
+
+def converted(name, array, dtype):
+    """What `as_numeric` gave as a JAX array of a floating-point dtype, all of it finite.
+
+    Raises:
+      ValueError: NaN or infinity, or numbers too large for the dtype.
+    """
+    if is_traced(array):
+        return array.astype(dtype)
+    if isinstance(array, np.ndarray):
+        with np.errstate(over="ignore"):  # reported below, with its place
+            result: Any = np.asarray(array).astype(dtype)
+        # NumPy looks without compiling a program for every shape.
+        finite = np.isfinite(result).all()
+        result = jnp.asarray(result)
+    else:
+        result = array.astype(dtype)
+        finite = bool(jnp.isfinite(result).all())
+    if finite:
+        return result
+    source = np.asarray(array)
+    wrong = ~np.isfinite(source)
+    if wrong.any():
+        raise ValueError(
+            f"{name} holds {wrong.sum()} values that are not finite, {first_wrong(source, wrong)}: "
+            "drop or fill those rows first"
+        )
+    wrong = ~np.isfinite(np.asarray(result))
+    raise ValueError(
+        f"{name} holds {wrong.sum()} values that do not fit {dtype} (largest "
+        f"{float(jnp.finfo(dtype).max):.2g}), {first_wrong(source, wrong)}: rescale {name}, or "
+        'keep float64 with jax.config.update("jax_enable_x64", True)'
+    )
+
+
+def first_wrong(array, wrong):
+    """`nan at [17, 2]`: the first entry that is wrong, and where."""
+    place = tuple(np.argwhere(wrong)[0].tolist())
+    return f"the first {array[place]} at {shape_text(place)}"
