@@ -10,8 +10,6 @@ import numpy as np
 
 from linreg_jax import gradients
 from linreg_jax._checking.bounds import (
-    as_argument,
-    as_loss,
     residual_rounding,
     rounding_bounds,
     situation,
@@ -33,8 +31,11 @@ from linreg_jax._checking.report import (
     Kinks,
     compare,
     coordinate_name,
+    explain,
     flat,
 )
+from linreg_jax._own_functions import checked_gradient
+from linreg_jax._pytrees import as_function, as_pytree
 from linreg_jax._validation import is_traced
 from linreg_jax.dataset import Dataset
 from linreg_jax.losses import Loss, check_loss
@@ -43,6 +44,8 @@ from linreg_jax.model import Params
 __all__ = ["Check", "Comparison", "GradientError", "GradientReport", "Kinks", "check_gradients"]
 
 _WAYS = ("autodiff", "vectorized", "by_loops", "finite_difference")
+
+_WEIGHED_ROWS = 96
 
 # Residuals within rounding of a kink are moved this many roundings away from it.
 _CLEAR = 4.0
@@ -68,7 +71,12 @@ def check_gradients(
     - same bits twice: a second call changes nothing;
     - adjoint: <Xu, v> = <u, Xᵀv>, for the derivative and the transposed derivative of `residuals`;
     - Taylor: loss(p + hv) - loss(p) - h <gradient, v> shrinks like h², where the loss is smooth;
-    - Hessian: the gradient of a squared loss has the derivative curvature Xᵀ diag(a) X.
+    - Hessian: the gradient of a squared loss has the derivative curvature Xᵀ diag(a) X;
+    - sample weights: a function of yours is right on weighted examples too. One that is not may be
+      right for its own data, but `fit` has to refuse it where there are weights.
+
+    A gradient that is everywhere a constant times the right one (2, 1/2, n, 1/n, -1), or wrong in
+    the bias alone, is told so.
 
     Where a residual is within rounding of a kink, right gradients may differ by a whole example.
     The ways are then compared on targets moved off it by a few roundings.
@@ -83,7 +91,7 @@ def check_gradients(
       params: `Params`; where the gradient is checked.
       data: a `Dataset`.
       gradient: your own `(params, data) -> (value, gradient)`, a drop-in for
-        `jax.value_and_grad(loss)`; None: check the package's ways.
+        `jax.value_and_grad(loss)`, as `fit` takes it; None: check the package's ways.
 
     Returns:
       A `GradientReport`: `.ok`, `.raise_if_wrong()`, and `print(report)` is a table.
@@ -109,13 +117,15 @@ def check_gradients(
             "call it outside jit, vmap and grad"
         )
     check_loss(loss)
+    if gradient is not None:
+        gradient = checked_gradient(gradient, loss)
     if isinstance(loss, Loss):
         return _check_loss(loss, params, data, gradient)
     return check_function(loss, params, data, gradient)
 
 
 def _check_loss(loss, params, data, gradient):
-    passed = as_argument(loss)
+    passed = as_pytree(loss)
     off = residual_rounding(params, data)
     kinks, moved = _move_off_kinks(loss, passed, params, data, off)
     ways = {way: partial(_by_way, passed, way=way) for way in _WAYS}
@@ -128,7 +138,7 @@ def _check_loss(loss, params, data, gradient):
     results = {way: call(params, moved) for way, call in ways.items()}
     name = partial(coordinate_name, params)
     tested = ["autodiff", "vectorized"] if gradient is None else ["yours"]
-    checks = (
+    checks = [
         finite_check(results, name),
         _values_check(pairs, results, bounds),
         _on_kinks_check(loss, passed, params, data, ways, pairs),
@@ -136,16 +146,23 @@ def _check_loss(loss, params, data, gradient):
         adjoint_check(params, moved),
         taylor_check(loss, passed, params, moved, tested[0], results[tested[0]][1], bounds),
         hessian_check(loss, passed, params, moved, tested[0], ways[tested[0]]),
-    )
+    ]
+    comparisons = _comparisons(pairs, results, bounds, params)
+    note = ""
+    if gradient is not None:
+        checks.append(_weights_check(passed, params, moved, ways["yours"]))
+        if not all(comparison.ok for comparison in comparisons):
+            allowed = 2 * flat(bounds.gradient)
+            note = explain(results["yours"][1], results["autodiff"][1], allowed, data.X.shape[0])
     n, d = data.X.shape
     targets = f", {data.y.shape[1]} targets" if data.y.ndim == 2 else ""
     title = f"gradient of {loss}: {n:,} examples, {d:,} features{targets}, {data.X.dtype}"
-    return GradientReport(title, _comparisons(pairs, results, bounds, params), checks, kinks)
+    return GradientReport(title, comparisons, tuple(checks), kinks, note)
 
 
 @partial(jax.jit, static_argnames="way")
 def _by_way(passed, params, data, *, way):
-    return getattr(gradients, way)(as_loss(passed))(params, data)
+    return getattr(gradients, way)(as_function(passed))(params, data)
 
 
 def _comparisons(pairs, results, bounds, params):
@@ -173,6 +190,25 @@ def _values_check(pairs, results, bounds):
     )
     shown = f"{worst.values[0]:.6g}, apart by {worst.error:.1e}, bound {worst.bound:.1e}"
     return Check("values", worst.ok, shown if worst.ok else f"{worst.way} {shown}")
+
+
+def _weights_check(passed, params, data, yours):
+    """Whether the caller's function is right on weighted examples too, of weights 1, 2 and 0."""
+    name, n = "sample weights", min(data.X.shape[0], _WEIGHED_ROWS)
+    if n == 1 or data.bias_column is not None or data.count is not None:
+        return Check(name, None, "not applicable: no examples to weigh")
+    weights = np.resize(np.asarray([1, 2, 0], data.X.dtype), n)
+    rows = Dataset(data.X[:n], data.y[:n], jnp.asarray(weights))
+    bounds = rounding_bounds(passed, params, rows, residual_rounding(params, rows))
+    results = {
+        "yours": yours(params, rows),
+        "vectorized": _by_way(passed, params, rows, way="vectorized"),
+    }
+    [compared] = _comparisons([("yours", "vectorized")], results, bounds, params)
+    if compared.ok:
+        return Check(name, True, "honoured, tried with 1, 2 and 0")
+    detail = "not honoured; fit refuses it where there are any (a partial last batch has some of 0)"
+    return Check(name, None if data.sample_weight is None else False, detail)
 
 
 def _move_off_kinks(loss, passed, params, data, off):

@@ -7,7 +7,7 @@ import jax
 
 from linreg_jax._cli import commands
 from linreg_jax._cli.arguments import make_parser
-from linreg_jax.records import DivergedError
+from linreg_jax._training.result import DivergedError
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""

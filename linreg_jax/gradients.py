@@ -1,9 +1,10 @@
 """Five ways to the same gradient, one signature.
 
 Each takes a loss and returns a drop-in for `jax.value_and_grad(loss)`: a function
-`(params, data) -> (value, gradient)`, where `gradient` is a `Params` shaped as `params`. The ways
-by hand are ordinary functions, never a `custom_vjp`, so that holding them against `jax.grad`
-compares two derivations and not one with itself.
+`(params, data) -> (value, gradient)`, where `gradient` is a `Params` shaped as `params`. It is what
+`fit`, `fit_chunks` and `check_gradients` take as `gradient=`, as they take a function of your own.
+The ways by hand are ordinary functions, never a `custom_vjp`, so that holding them against
+`jax.grad` compares two derivations and not one with itself.
 
 With r = residuals(params, data), a = example_weights(loss, data) and b = 1, or `bias_column`::
 
@@ -19,6 +20,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from linreg_jax._algebra.blocks import sum_over_blocks
+from linreg_jax._differences import (
+    eighth_order,
+    least_norm_slope,
+    penalty_difference,
+    reach,
+    second_order,
+)
 from linreg_jax._numerics import matmul, per_example, sum_of_examples, weighted_row_sum
 from linreg_jax._validation import positive_integer
 from linreg_jax.dataset import Dataset, multiplies_bias
@@ -28,16 +36,39 @@ from linreg_jax.model import Params, residuals
 ValueAndGradient = Callable[[Params, Dataset], tuple[Array, Params]]
 
 
-def require_loss(loss, way):
-    """Raises TypeError where a loss has no `rho` and `psi` for `way` to work with."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class LossGradient:
+    """The value and gradient of a loss by one of the ways of this module.
+
+    Call it as `jax.value_and_grad(loss)`. It is a pytree, as its loss is, so that the loss's
+    hyper-parameters can be traced and two of equal losses compile once.
+
+    Attributes:
+      way: `(loss, params, data, *settings) -> (value, gradient)`.
+      loss: what it is the gradient of.
+      settings: what else the way takes.
+    """
+
+    way: Callable[..., tuple[Array, Params]] = dataclasses.field(metadata={"static": True})
+    loss: Callable[[Params, Dataset], Array]
+    settings: tuple[int | None, ...] = dataclasses.field(default=(), metadata={"static": True})
+
+    def __call__(self, params: Params, data: Dataset) -> tuple[Array, Params]:
+        return self.way(self.loss, params, data, *self.settings)
+
+
+def require_loss(loss: Callable[[Params, Dataset], Array], way: str) -> Loss:
+    """The loss, or TypeError where it has no `rho` and `psi` for `way` to work with."""
     if not isinstance(loss, Loss):
         raise TypeError(
             f"{way} needs a loss with rho and psi, a Loss, got {loss!r}: pass one of this package "
             "or a subclass of Loss; autodiff takes any function of (params, data)"
         )
+    return loss
 
 
-def autodiff(loss: Callable[[Params, Dataset], Array]) -> ValueAndGradient:
+def autodiff(loss: Callable[[Params, Dataset], Array]) -> LossGradient:
     """The gradient by automatic differentiation: `jax.value_and_grad(loss)`.
 
     Args:
@@ -52,10 +83,16 @@ def autodiff(loss: Callable[[Params, Dataset], Array]) -> ValueAndGradient:
       >>> float(value), gradient.weights.tolist(), float(gradient.bias)
       (2230.0, [-260.0], -114.0)
     """
-    return jax.value_and_grad(loss)
+    return LossGradient(_autodiff, loss)
 
 
-def vectorized(loss: Loss) -> ValueAndGradient:
+def _autodiff(
+    loss: Callable[[Params, Dataset], Array], params: Params, data: Dataset
+) -> tuple[Array, Params]:
+    return jax.value_and_grad(loss)(params, data)
+
+
+def vectorized(loss: Loss) -> LossGradient:
     """The gradient by hand, as matrix products.
 
     With r = residuals(params, data), s = example_weights(loss, data) * loss.psi(r)::
@@ -77,22 +114,22 @@ def vectorized(loss: Loss) -> ValueAndGradient:
       (2230.0, [-260.0], -114.0)
     """
     require_loss(loss, "vectorized")
-
-    def value_and_gradient(params, data):
-        r = residuals(params, data)
-        a = per_example(example_weights(loss, data), r)
-        s = a * loss.psi(r)
-        value = jnp.sum(sum_of_examples(a * loss.rho(r))) + loss.penalty(params)
-        weights = weighted_row_sum(s, data.X) + loss.penalty_gradient(params)
-        if params.bias is None:
-            return value, Params(weights, None)
-        bias = sum_of_examples(s) if data.bias_column is None else matmul(data.bias_column, s)
-        return value, Params(weights, bias)
-
-    return value_and_gradient
+    return LossGradient(_vectorized, loss)
 
 
-def one_pass(loss: Loss, *, block_rows: int | None = None) -> ValueAndGradient:
+def _vectorized(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]:
+    r = residuals(params, data)
+    a = per_example(example_weights(loss, data), r)
+    s = a * loss.psi(r)
+    value = jnp.sum(sum_of_examples(a * loss.rho(r))) + loss.penalty(params)
+    weights = weighted_row_sum(s, data.X) + loss.penalty_gradient(params)
+    if params.bias is None:
+        return value, Params(weights, None)
+    bias = sum_of_examples(s) if data.bias_column is None else matmul(data.bias_column, s)
+    return value, Params(weights, bias)
+
+
+def one_pass(loss: Loss, *, block_rows: int | None = None) -> LossGradient:
     """The gradient by hand, reading X once: block by block, residuals first and then products.
 
     `vectorized` reads X from memory twice, once for the residuals and once for the gradient. Here
@@ -110,7 +147,7 @@ def one_pass(loss: Loss, *, block_rows: int | None = None) -> ValueAndGradient:
     Args:
       loss: a loss of this package.
       block_rows: most rows in a block, at least 1; None: as many as suit the device. To train with
-        a number of your own, keep one `functools.partial(one_pass, block_rows=256)` and pass it.
+        a number of your own, pass `gradient=one_pass(loss, block_rows=256)` to `fit`.
 
     Returns:
       `(params, data) -> (value, gradient)`, a drop-in for `jax.value_and_grad(loss)`.
@@ -128,26 +165,28 @@ def one_pass(loss: Loss, *, block_rows: int | None = None) -> ValueAndGradient:
     require_loss(loss, "one_pass")
     if block_rows is not None:
         block_rows = positive_integer("block_rows", block_rows)
+    return LossGradient(_one_pass, loss, (block_rows,))
+
+
+def _one_pass(
+    loss: Loss, params: Params, data: Dataset, block_rows: int | None
+) -> tuple[Array, Params]:
     block_gradient = vectorized(dataclasses.replace(loss, reduction="sum", penalties=()))
+    jax.eval_shape(residuals, params, data)  # checks shapes, computes nothing
+    a = example_weights(loss, data)
+    rows = data._replace(sample_weight=a if a.ndim else None, count=None)
 
-    def value_and_gradient(params, data):
-        jax.eval_shape(residuals, params, data)  # raises at the door, computes nothing
-        a = example_weights(loss, data)
-        rows = data._replace(sample_weight=a if a.ndim else None, count=None)
+    def share(block):
+        if block.sample_weight is None:
+            block = block._replace(sample_weight=jnp.full(block.X.shape[0], a))
+        return block_gradient(params, block)
 
-        def share(block):
-            if block.sample_weight is None:
-                block = block._replace(sample_weight=jnp.full(block.X.shape[0], a))
-            return block_gradient(params, block)
-
-        value, gradient = sum_over_blocks(share, rows, block_rows=block_rows)
-        weights = gradient.weights + loss.penalty_gradient(params)
-        return value + loss.penalty(params), gradient._replace(weights=weights)
-
-    return value_and_gradient
+    value, gradient = sum_over_blocks(share, rows, block_rows=block_rows)
+    weights = gradient.weights + loss.penalty_gradient(params)
+    return value + loss.penalty(params), gradient._replace(weights=weights)
 
 
-def by_loops(loss: Loss) -> ValueAndGradient:
+def by_loops(loss: Loss) -> LossGradient:
     """The gradient by hand as the textbook's double sum: one partial derivative, one example.
 
     For each coordinate j, the sum over the examples i::
@@ -170,41 +209,41 @@ def by_loops(loss: Loss) -> ValueAndGradient:
       (2230.0, [-260.0], -114.0)
     """
     require_loss(loss, "by_loops")
-
-    def value_and_gradient(params, data):
-        checked = jax.eval_shape(residuals, params, data)  # raises at the door, computes nothing
-        n, d = data.X.shape
-        b = multiplies_bias(data)
-        a = jnp.broadcast_to(example_weights(loss, data), (n,))
-        zero = jnp.zeros(checked.shape[1:], checked.dtype)  # [] or [k]: one number a target
-
-        def residual(i):
-            def add_feature(j, total):
-                return total + data.X[i, j] * params.weights[j]
-
-            prediction = lax.fori_loop(0, d, add_feature, zero)
-            if params.bias is not None:
-                prediction = prediction + b[i] * params.bias
-            return prediction - data.y[i]
-
-        r = jax.vmap(residual)(jnp.arange(n))
-
-        def sum_over_examples(term):
-            return lax.fori_loop(0, n, lambda i, total: total + term(i), zero)
-
-        def partial_derivative(j):
-            return sum_over_examples(lambda i: a[i] * loss.psi(r[i]) * data.X[i, j])
-
-        value = jnp.sum(sum_over_examples(lambda i: a[i] * loss.rho(r[i]))) + loss.penalty(params)
-        weights = jax.vmap(partial_derivative)(jnp.arange(d)) + loss.penalty_gradient(params)
-        if params.bias is None:
-            return value, Params(weights, None)
-        return value, Params(weights, sum_over_examples(lambda i: a[i] * loss.psi(r[i]) * b[i]))
-
-    return value_and_gradient
+    return LossGradient(_by_loops, loss)
 
 
-def finite_difference(loss: Loss) -> ValueAndGradient:
+def _by_loops(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]:
+    checked = jax.eval_shape(residuals, params, data)  # checks shapes, computes nothing
+    n, d = data.X.shape
+    b = multiplies_bias(data)
+    a = jnp.broadcast_to(example_weights(loss, data), (n,))
+    zero = jnp.zeros(checked.shape[1:], checked.dtype)  # [] or [k]: one number a target
+
+    def residual(i):
+        def add_feature(j, total):
+            return total + data.X[i, j] * params.weights[j]
+
+        prediction = lax.fori_loop(0, d, add_feature, zero)
+        if params.bias is not None:
+            prediction = prediction + b[i] * params.bias
+        return prediction - data.y[i]
+
+    r = jax.vmap(residual)(jnp.arange(n))
+
+    def sum_over_examples(term):
+        return lax.fori_loop(0, n, lambda i, total: total + term(i), zero)
+
+    def partial_derivative(j):
+        return sum_over_examples(lambda i: a[i] * loss.psi(r[i]) * data.X[i, j])
+
+    value = jnp.sum(sum_over_examples(lambda i: a[i] * loss.rho(r[i]))) + loss.penalty(params)
+    weights = jax.vmap(partial_derivative)(jnp.arange(d)) + loss.penalty_gradient(params)
+    if params.bias is None:
+        return value, Params(weights, None)
+    return value, Params(weights, sum_over_examples(lambda i: a[i] * loss.psi(r[i]) * b[i]))
+
+
+def finite_difference(loss: Loss) -> LossGradient:
     """The gradient by central differences, one coordinate at a time; it never uses `psi`.
 
     Moving coordinate j by h moves residual i by h X[i, j], so nothing is predicted again::
@@ -212,7 +251,7 @@ def finite_difference(loss: Loss) -> ValueAndGradient:
         d loss / d weights[j] ≈ Σ_i a_i (rho(r_i + h X[i, j]) - rho(r_i - h X[i, j])) / 2h
 
     The derivative of a sum is the sum of the derivatives, so each term takes the step that suits it
-    (`_reach` says how far its residual moves). Where rho is a parabola or a line around r_i a
+    (`reach` says how far its residual moves). Where rho is a parabola or a line around r_i a
     central difference has no truncation error, and the step is large: up to the residual's own size
     and halfway to the nearest kink. Elsewhere differences of eighth order serve, exact to
     h⁸ with h = eps^(1/9). On a kink the two one-sided slopes differ, and the subgradient of least
@@ -232,68 +271,29 @@ def finite_difference(loss: Loss) -> ValueAndGradient:
       (2230.0, [-260.0], -114.0)
     """
     require_loss(loss, "finite_difference")
-    difference_quotient = _second_order if loss.pieces == "quadratic" else _eighth_order
-
-    def value_and_gradient(params, data):
-        r = residuals(params, data)
-        a = per_example(example_weights(loss, data), r)
-        reach, on_kink = _reach(loss, r)
-
-        def partial_derivative(column):
-            x = per_example(column, r)
-            h = reach / jnp.where(x == 0, 1, jnp.abs(x))
-            slopes = difference_quotient(loss.rho, r, x, h)
-            if loss.kinks:
-                slopes = jnp.where(on_kink, _least_norm_slope(loss.rho, r, x, h), slopes)
-            # Compilers fuse a² - b² to one rounding fewer on one side: not 0 even where a is b.
-            return jnp.sum(jnp.where(x == 0, 0, a * slopes), axis=0)
-
-        weights = lax.map(
-            lambda j: partial_derivative(data.X[:, j]), jnp.arange(data.X.shape[1]), batch_size=16
-        )
-        weights = weights + _penalty_difference(loss, params.weights)
-        value = jnp.sum(a * loss.rho(r)) + loss.penalty(params)
-        if params.bias is None:
-            return value, Params(weights, None)
-        return value, Params(weights, partial_derivative(multiplies_bias(data)))
-
-    return value_and_gradient
+    return LossGradient(_finite_difference, loss)
 
 
-def _reach(loss, r):
-    """How far each residual moves in one step, and whether it sits on a kink; both shaped as r."""
-    gap, on_kink = jnp.full_like(r, jnp.inf), jnp.zeros(r.shape, bool)
-    for kink in loss.kinks:
-        distance = jnp.abs(r - kink)
-        on_kink = on_kink | (distance == 0)
-        gap = jnp.minimum(gap, jnp.where(distance == 0, jnp.inf, distance))
-    if loss.pieces == "quadratic":
-        size = jnp.where(r == 0, 1, jnp.abs(r))
-        return jnp.minimum(size, gap / 2), on_kink
-    return jnp.minimum(jnp.finfo(r.dtype).eps ** (1 / 9), gap / 8), on_kink
+def _finite_difference(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]:
+    difference_quotient = second_order if loss.pieces == "quadratic" else eighth_order
+    r = residuals(params, data)
+    a = per_example(example_weights(loss, data), r)
+    size, on_kink = reach(loss, r)
 
+    def partial_derivative(column):
+        x = per_example(column, r)
+        h = size / jnp.where(x == 0, 1, jnp.abs(x))
+        slopes = difference_quotient(loss.rho, r, x, h)
+        if loss.kinks:
+            slopes = jnp.where(on_kink, least_norm_slope(loss.rho, r, x, h), slopes)
+        # Compilers fuse a² - b² to one rounding fewer on one side: not 0 even where a is b.
+        return jnp.sum(jnp.where(x == 0, 0, a * slopes), axis=0)
 
-def _second_order(rho, r, x, h):
-    return (rho(r + h * x) - rho(r - h * x)) / (2 * h)
-
-
-def _eighth_order(rho, r, x, h):
-    coefficients = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
-    moved = (c * (rho(r + m * h * x) - rho(r - m * h * x)) for m, c in enumerate(coefficients, 1))
-    return sum(moved) / h
-
-
-def _least_norm_slope(rho, r, x, h):
-    """0 between the one-sided slopes, or the one nearer to 0; each is exact for a parabola."""
-
-    def one_sided(h):
-        return (4 * rho(r + h * x) - 3 * rho(r) - rho(r + 2 * h * x)) / (2 * h)
-
-    right, left = one_sided(h), one_sided(-h)
-    return jnp.clip(0, jnp.minimum(left, right), jnp.maximum(left, right))
-
-
-def _penalty_difference(loss, w):
-    """The penalties' derivative by central differences that step halfway to the kink at 0."""
-    h = jnp.where(w == 0, 1, jnp.abs(w) / 2)
-    return sum(p.strength * _second_order(p.rho, w, 1, h) for p in loss.penalties)
+    weights = lax.map(
+        lambda j: partial_derivative(data.X[:, j]), jnp.arange(data.X.shape[1]), batch_size=16
+    )
+    weights = weights + penalty_difference(loss, params.weights)
+    value = jnp.sum(a * loss.rho(r)) + loss.penalty(params)
+    if params.bias is None:
+        return value, Params(weights, None)
+    return value, Params(weights, partial_derivative(multiplies_bias(data)))

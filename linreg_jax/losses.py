@@ -117,6 +117,16 @@ class Loss:
             return NotImplemented
         return dataclasses.replace(self, penalties=(*self.penalties, penalty))
 
+    @property
+    def smooth_part(self) -> "Loss":
+        """The loss without the penalties that are trained by their `prox`."""
+        return dataclasses.replace(self, penalties=tuple(p for p in self.penalties if p.is_smooth))
+
+    @property
+    def proximal_penalties(self) -> tuple[Penalty, ...]:
+        """The penalties that are not smooth, such as a lasso."""
+        return tuple(p for p in self.penalties if not p.is_smooth)
+
     def penalty(self, params):
         """[] what the penalties add; 0.0 without any."""
         return sum((penalty(params.weights) for penalty in self.penalties), 0.0)

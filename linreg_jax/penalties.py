@@ -32,6 +32,7 @@ class Penalty:
 
     strength: float | Array
     name: ClassVar[str] = "penalty"
+    is_smooth: ClassVar[bool] = True
 
     def rho(self, w):
         """What one weight w costs, before `strength`; any shape."""
@@ -41,11 +42,18 @@ class Penalty:
         """The derivative of rho, by hand; any shape."""
         raise TypeError(f"{type(self).__name__} must define rho and psi")
 
-    def __call__(self, weights):
+    def prox(self, w: Array, step: Array) -> Array:
+        """The v that makes step strength rho(v) + (v - w)²/2 least, elementwise.
+
+        What a step of training does for a penalty that is not smooth; see `Penalty.is_smooth`.
+        """
+        raise TypeError(f"{type(self).__name__} is not smooth and must define prox")
+
+    def __call__(self, weights: Array) -> Array:
         """[] the penalty of weights [d] or [d, k]."""
         return self.strength * jnp.sum(self.rho(weights))
 
-    def gradient(self, weights):
+    def gradient(self, weights: Array) -> Array:
         """[d] or [d, k] the derivative by hand, shaped as the weights."""
         return self.strength * self.psi(weights)
 
@@ -73,12 +81,17 @@ class Lasso(Penalty):
     """strength Σ abs(w); see `lasso`."""
 
     name: ClassVar[str] = "lasso"
+    is_smooth: ClassVar[bool] = False
 
     def rho(self, w):
         return w * jnp.sign(w)  # jax.grad(jnp.abs) is 1 at 0, this one is 0
 
     def psi(self, w):
         return jnp.sign(w)
+
+    def prox(self, w: Array, step: Array) -> Array:
+        # Each weight moved towards 0 by step strength, and stopped there.
+        return jnp.sign(w) * jnp.maximum(jnp.abs(w) - step * self.strength, 0)
 
 
 def ridge(strength: float | Array) -> Ridge:

@@ -26,10 +26,10 @@ from linreg_jax._plotting.drawing import (
 )
 from linreg_jax._plotting.fit_picture import FitPicture
 from linreg_jax._plotting.surface_plots import labels_of, plot_learning_rates, plot_surface
+from linreg_jax._training.result import Fit, Status
 from linreg_jax.checking import GradientReport
 from linreg_jax.dataset import Dataset
 from linreg_jax.model import Params
-from linreg_jax.records import Fit, Status
 
 __all__ = [
     "animate",

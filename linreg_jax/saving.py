@@ -26,11 +26,11 @@ import numpy as np
 
 from linreg_jax._files import write_whole
 from linreg_jax._streaming.training import ChunkState
+from linreg_jax._training.result import Fit, TrainState
 from linreg_jax._validation import is_traced
 from linreg_jax.dataset import Dataset, Standardization
 from linreg_jax.exact import Solution
 from linreg_jax.model import Params
-from linreg_jax.records import Fit, TrainState
 from linreg_jax.tables import ColumnModel
 
 _FORMAT = 1  # of the header; what stands before it stays as it is

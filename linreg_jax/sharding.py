@@ -15,8 +15,8 @@ from jax.sharding import PartitionSpec as P
 
 from linreg_jax._sharding.processes import join_in_time, tell_all
 from linreg_jax._sharding.shards import DATA_AXIS
+from linreg_jax._training.batches import pad
 from linreg_jax._validation import is_positive, positive_integer, scalar_setting
-from linreg_jax.batching import pad
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed
 
 

@@ -22,7 +22,7 @@ from linreg_jax import (
     save,
     training,
 )
-from linreg_jax.batching import batches_per_epoch, mini_batches
+from linreg_jax._training.batches import batches_per_epoch, mini_batches
 from linreg_jax.streaming import ChunkError, fit_chunks, open_chunks
 from tests.reference import TABLE, value_and_gradient
 from tests.support import make_problem, relative_error

@@ -14,9 +14,9 @@ import pytest
 
 from linreg_jax import Params, huber, ridge
 from linreg_jax._cli import job
+from linreg_jax._training.result import Status
 from linreg_jax.checking import Comparison, GradientReport
 from linreg_jax.cli import main
-from linreg_jax.records import Status
 from linreg_jax.saving import load, save
 from linreg_jax.tables import ColumnModel
 

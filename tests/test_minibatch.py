@@ -20,8 +20,8 @@ from linreg_jax import (
     mse,
     sse,
 )
-from linreg_jax._training import steps
-from linreg_jax.batching import batches_per_epoch, mini_batches, pad
+from linreg_jax._training import batches
+from linreg_jax._training.batches import batches_per_epoch, mini_batches, pad
 from tests.support import make_problem, relative_error
 from tests.test_training import joined, on_the_host, same_bits
 
@@ -107,7 +107,7 @@ def test_batches_are_gathered_together_or_alone(monkeypatch):
         )
 
     whole = run(41)
-    monkeypatch.setattr(steps, "_GATHERED", 5 * 4 * 3)  # five batches at a time, and one is left
+    monkeypatch.setattr(batches, "_GATHERED", 5 * 4 * 3)  # five batches at a time, and one is left
     fives = run(42)
     assert same_bits(np.asarray(fives.losses)[:41], whole.losses)
 
@@ -182,6 +182,21 @@ def test_mini_batches_that_diverge_below_the_stable_rate_say_so():
     result = fit(mse, params, data, learning_rate=rate, num_steps=2000, batch_size=1, key=KEY)
     with pytest.raises(DivergedError, match=r"stable up to .* mini-batches"):
         result.raise_if_diverged()
+
+
+def test_the_losses_of_batches_are_told_from_that_of_the_data(x64):
+    params, data = make_problem(8, n=30, d=3, weighted=True, dtype="float64")
+    settings = {"learning_rate": 0.05, "batch_size": 8, "key": KEY}
+    result = fit(huber(0.5), params, data, num_epochs=3, **settings)
+    assert float(result.initial_loss) == pytest.approx(float(huber(0.5)(params, data)), rel=1e-12)
+    final = float(huber(0.5)(result.params, data))
+    assert float(result.final_loss) == pytest.approx(final, rel=1e-12)
+    assert f"-> {final:.6g}, batch losses {float(result.losses[0]):.6g} -> " in repr(result)
+    short = fit(huber(0.5), params, data, num_steps=3, **settings)
+    assert np.isnan(short.final_loss)  # a pass over all the data would cost more than the steps
+    assert repr(short).startswith("Fit(out of steps after 3 steps, batch losses ")
+    exploded = fit(mse, params, data, num_epochs=3, **settings | {"learning_rate": 2.0})
+    assert exploded.status in (Status.INCREASED, Status.DIVERGED)
 
 
 def test_padding_changes_no_loss(x64):

@@ -83,7 +83,7 @@ def in_pieces(process_id, folder, when_half_done):
             num_steps=PIECE,
             batch_size=BATCH_SIZE,
             key=key,
-            gradient=jax.value_and_grad,
+            gradient=jax.value_and_grad(mae),
         )
         state, key = jax.block_until_ready(result.state), None
         if process_id == 0:

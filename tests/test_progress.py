@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from linreg_jax import Status, fit, mse
-from linreg_jax.progress import Progress
+from linreg_jax.training import Progress
 from tests.support import make_problem
 from tests.test_training import same_bits
 

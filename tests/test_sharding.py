@@ -38,7 +38,7 @@ from linreg_jax import (
     training,
     trajectory,
 )
-from linreg_jax.batching import mini_batches
+from linreg_jax._training.batches import mini_batches
 from linreg_jax.sharding import replicate, shard
 from tests.support import make_problem, relative_error
 
@@ -71,7 +71,8 @@ def fit_all(params, data, **options):
     def one(which):
         loss = OneOfAll(which=which, reduction=options.get("reduction", "mean")) + ridge(0.1)
         rate = 0.1 if loss.reduction == "mean" else 0.1 / 240
-        kept = {name: value for name, value in options.items() if name != "reduction"}
+        kept = {name: value for name, value in options.items() if name not in ("reduction", "way")}
+        kept["gradient"] = options["way"](loss)
         result = fit(loss, params, data, learning_rate=rate, num_steps=12, **kept)
         return result.params, result.losses
 
@@ -79,10 +80,10 @@ def fit_all(params, data, **options):
 
 
 FITS = {
-    "full": {"gradient": gradients.autodiff},
-    "full, sums": {"gradient": gradients.one_pass, "reduction": "sum"},
+    "full": {"way": gradients.autodiff},
+    "full, sums": {"way": gradients.one_pass, "reduction": "sum"},
     "mini-batches": {
-        "gradient": gradients.vectorized,
+        "way": gradients.vectorized,
         "batch_size": 120,
         "num_shards": 120,  # a multiple of every number of devices
         "key": KEY,
@@ -250,12 +251,20 @@ def test_a_step_has_one_all_reduce_of_the_size_of_the_parameters(
         num_steps=40,
         batch_size=batch_size,
         key=None if batch_size is None else KEY,
-        gradient=gradient,
+        gradient=gradient(log_cosh() + ridge(0.1)),
     )
     # The value, d weights and the bias; and the weights' sum, where they are not all 1.
     filled_up = batch_size is not None and (n // 8) % (batch_size // 8) != 0
-    assert collectives(text) == {"all-reduce": [d + 2 + int(weighted or filled_up)]}
-    assert any(collectives(body) for body in loop_bodies(text))
+    of_a_step = d + 2 + int(weighted or filled_up)
+    found = collectives(text)
+    assert list(found) == ["all-reduce"]
+    in_loops = [collectives(body) for body in loop_bodies(text)]
+    assert {"all-reduce": [of_a_step]} in in_loops
+    assert all(body in ({}, {"all-reduce": [of_a_step]}) for body in in_loops)
+    # And, outside the loop, the losses of all examples before and after.
+    found["all-reduce"].remove(of_a_step)
+    assert all(numbers <= 64 for numbers in found["all-reduce"])
+    assert len(found["all-reduce"]) <= 4
 
 
 def test_a_squared_loss_on_compressed_rows_needs_no_traffic_in_its_loop(compiled_text):
@@ -340,7 +349,7 @@ def test_batches_depend_on_the_shards_and_not_on_the_devices():
 def test_a_run_of_shards_goes_on_where_it_stopped():
     params, data = make_problem(10, n=50, d=3)
     laid_out = shard(data)
-    options = {"learning_rate": 0.1, "batch_size": 16, "gradient": gradients.vectorized}
+    options = {"learning_rate": 0.1, "batch_size": 16, "gradient": gradients.vectorized(mae)}
     whole = fit(mae, params, laid_out, num_steps=26, key=KEY, **options)
     half = fit(mae, params, laid_out, num_steps=13, key=KEY, **options)
     rest = fit(mae, half.state, laid_out, num_steps=13, **options)

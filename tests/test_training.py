@@ -29,6 +29,7 @@ from linreg_jax import (
     mae,
     mse,
     ridge,
+    solve,
     sse,
     trajectory,
 )
@@ -100,8 +101,9 @@ def test_every_way_to_the_gradient_trains_alike(x64):
         gradients.by_loops,
         gradients.finite_difference,
     ]
+    loss = huber(0.5)
     results = [
-        fit(huber(0.5), params, data, learning_rate=0.1, num_steps=50, gradient=way) for way in ways
+        fit(loss, params, data, learning_rate=0.1, num_steps=50, gradient=way(loss)) for way in ways
     ]
     for result in results[1:]:
         # Central differences of a piecewise parabola round to 1e-13 or so a step.
@@ -233,7 +235,7 @@ def test_the_average_is_the_mean_of_the_iterates_from_a_step_on(x64):
     )
     mean = jax.tree.map(lambda part: part[5:].mean(axis=0), iterates)
     assert relative_error(result.average, mean) < 1e-14
-    assert int(result.state.num_averaged) == 15
+    assert int(result.state.average.num_steps) == 15
 
 
 # Compiled once, mapped, differentiated
@@ -430,6 +432,43 @@ def test_a_mapped_fit_names_the_run_that_diverged():
         )()
 
 
+@pytest.mark.parametrize("compress", [None, False])
+def test_a_loss_that_grew_is_not_called_well(compress, x64):
+    x = np.linspace(0, 3, 40)
+    data = as_dataset(x[:, None], 2 * x + 1)
+    params = init_params(data)
+    settings = {"learning_rate": 0.8, "num_steps": 30, "compress": compress}
+    result = fit(half_mse, params, data, **settings)
+    assert result.status == Status.INCREASED
+    # The exact path of gradient descent says where it is by then.
+    path = trajectory(half_mse, params, data, learning_rate=0.8, steps=jnp.array([0, 30]))
+    assert path.losses[1] > 1e6 * path.losses[0]
+    assert float(result.initial_loss) == pytest.approx(float(path.losses[0]), rel=1e-9)
+    assert float(result.final_loss) == pytest.approx(float(path.losses[1]), rel=1e-6)
+    stable = 4 / largest_curvature(data)  # half_mse curves half as much as mse
+    assert repr(result).startswith("Fit(INCREASED after 30 steps, loss ")
+    with pytest.raises(DivergedError, match=rf"a larger loss .* rate 0.8: .* is {stable:.4f}"):
+        result.raise_if_diverged()
+    mapped = jax.vmap(
+        lambda rate: fit(half_mse, params, data, **settings | {"learning_rate": rate})
+    )(jnp.array([0.1, 0.8]))
+    assert mapped.status.tolist() == [Status.OUT_OF_STEPS, Status.INCREASED]
+    with pytest.raises(DivergedError, match=r"run 1 \(one of 1 that did\) ended with a larger"):
+        mapped.raise_if_diverged()
+
+
+def test_rounding_at_the_minimum_is_no_increase():
+    for noise in (0.0, 1.0):
+        params, data = make_problem(27, n=300, d=3)
+        y = data.X @ params.weights + params.bias
+        data = data._replace(y=y + noise * (data.y - y))
+        at_minimum = solve(data).params
+        for loss in (mse, huber(0.1), sse):
+            rate = 0.1 if loss is not sse else 0.1 / 300
+            result = fit(loss, at_minimum, data, learning_rate=rate, num_steps=20)
+            assert result.status == Status.OUT_OF_STEPS, (loss, noise, result)
+
+
 def test_data_that_is_not_finite_diverges_at_once():
     params, data = make_problem(19)
     y = np.array(data.y)
@@ -457,6 +496,57 @@ def test_validation_losses_are_those_after_the_steps(x64):
     after = jax.tree.map(lambda part: part[np.array([3, 6, 9, 10])], on_the_host(path))
     expected = jax.jit(jax.vmap(mse, (0, None)))(after, validation)
     assert relative_error(result.validation_losses, expected) < 1e-14
+
+
+def test_full_batches_stop_on_validation_data_where_patience_is_given(x64):
+    params, data = make_problem(28, n=12, d=6, dtype="float64")
+    _, validation = make_problem(29, n=40, d=6, dtype="float64")
+    settings = {"learning_rate": 0.05, "num_steps": 400, "validation": validation}
+    free = fit(mse, params, data, **settings)
+    stopped = fit(mse, params, data, patience=3, **settings)
+    losses = np.asarray(free.validation_losses)
+    steps = int(stopped.num_steps)
+    assert stopped.status == Status.STOPPED_EARLY
+    assert 3 < steps < 400
+    # Three in a row that did not improve, and none before.
+    best = np.minimum.accumulate([float(mse(params, validation)), *losses])
+    improved = losses < best[:-1]
+    assert not improved[steps - 3 : steps].any()
+    assert all(improved[i : i + 3].any() for i in range(steps - 3))
+    assert float(mse(stopped.params, validation)) == pytest.approx(best[steps], rel=1e-12)
+    assert np.isnan(np.asarray(stopped.validation_losses)[steps:]).all()
+    by_fives = fit(mse, params, data, patience=3, record_every=5, **settings)
+    assert int(by_fives.num_steps) % 5 == 0
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_validation_data_that_are_not_finite_are_told(batched):
+    params, data = make_problem(30, n=40, d=2)
+    y = np.array(data.y)
+    y[3] = np.nan
+    settings = {"batch_size": 8, "key": KEY, "num_epochs": 5} if batched else {"num_steps": 20}
+    result = fit(
+        mse,
+        params,
+        data,
+        learning_rate=0.1,
+        validation=data._replace(y=jnp.asarray(y)),
+        patience=3,
+        **settings,
+    )
+    assert result.status == Status.VALIDATION_NOT_FINITE
+    with pytest.raises(DivergedError, match="loss on the validation data is not finite"):
+        result.raise_if_diverged()
+
+
+def test_an_average_that_has_not_begun_is_the_last_iterate():
+    params, data = make_problem(31)
+    settings = {"learning_rate": 0.05, "average_from": 50}
+    first = fit(mse, params, data, num_steps=20, **settings)
+    assert same_bits(first.average, first.params)
+    second = fit(mse, first.state, data, num_steps=40, **settings)
+    assert not same_bits(second.average, second.params)
+    assert int(second.state.average.num_steps) == 10
 
 
 # Lasso, and rates that the curvature gives
@@ -513,7 +603,7 @@ def test_a_fit_is_told_in_a_line():
     result = on_the_host(fit(mse, params, data, learning_rate=0.1, num_steps=10))
     assert repr(result) == (
         f"Fit(out of steps after 10 steps, loss {float(result.losses[0]):.6g} -> "
-        f"{float(result.losses[-1]):.6g})"
+        f"{float(result.final_loss):.6g})"
     )
     two = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), result)
     assert "status [2]" in repr(two)
@@ -523,7 +613,7 @@ PARAMS, DATA = make_problem(25, n=20, d=3)
 OTHER_PARAMS, OTHER_DATA = make_problem(26, n=20, d=4)
 KEY = jax.random.key(0)
 STATE = TrainState(PARAMS, (), None, jnp.int32(0), jnp.int32(0))
-FIT = Fit(PARAMS, *[None] * 8, STATE)
+FIT = Fit(PARAMS, *[None] * 10, STATE)
 
 
 @pytest.mark.parametrize(
@@ -551,10 +641,13 @@ FIT = Fit(PARAMS, *[None] * 8, STATE)
         (TypeError, "optimizer must be a factory", {"optimizer": "adam"}),
         (TypeError, "made 3", {"optimizer": lambda rate: 3}),
         (TypeError, "factory of one argument", {"optimizer": lambda: optax.sgd(0.1)}),
-        (TypeError, "gradient must be a way", {"gradient": "autodiff"}),
+        (TypeError, "gradient must be a function", {"gradient": "autodiff"}),
+        (TypeError, "call it, vectorized\\(loss\\)", {"gradient": gradients.vectorized}),
+        (TypeError, "call it, value_and_grad", {"gradient": jax.value_and_grad}),
+        (ValueError, "gradient is that of mae", {"gradient": gradients.vectorized(mae)}),
         (TypeError, "loss must be a function", {"loss": "mse"}),
         (TypeError, "call it, huber()", {"loss": huber}),
-        (TypeError, "pass its state to go on", {"params": FIT}),
+        (TypeError, "pass its state to continue", {"params": FIT}),
         (TypeError, "validation must be a Dataset", {"validation": (DATA.X, DATA.y)}),
         (ValueError, "has a lasso", {"loss": mse + lasso(0.1), "optimizer": optax.adam}),
         (TypeError, "params must be Params", {"params": PARAMS.weights}),
@@ -566,7 +659,8 @@ FIT = Fit(PARAMS, *[None] * 8, STATE)
         (TypeError, "computes in one dtype", {"data": DATA._replace(y=DATA.y.astype("float16"))}),
         (ValueError, "tolerance must be", {"tolerance": -1.0}),
         (ValueError, "needs validation", {"tolerance": 0.1, "batch_size": 5, "key": KEY}),
-        (ValueError, "patience must be", {"patience": 0}),
+        (ValueError, "patience must be", {"patience": 0, "validation": DATA}),
+        (ValueError, "patience needs validation data", {"patience": 3}),
         (ValueError, "validation.X is", {"validation": OTHER_DATA}),
         (ValueError, "record_every must be", {"record_every": 0}),
         (TypeError, "record_every must be", {"record_every": 0.5}),

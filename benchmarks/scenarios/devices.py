@@ -26,8 +26,8 @@ def cases(settings: Settings) -> Iterator[Case]:
     for number in _numbers(len(jax.devices())):
         laid_out = shard(data, Mesh(np.array(jax.devices()[:number]), ("data",)))
         where = f"{number} device" + "s" * (number > 1)
-        for gradient, readings in [(autodiff, 2), (one_pass, 1)]:
-            name = f"fit, {gradient.__name__}, {where}"
+        for gradient, readings in [(autodiff(loss), 2), (one_pass(loss), 1)]:
+            name = f"fit, {gradient.way.__name__.lstrip('_')}, {where}"
             reads = readings * problem.X.nbytes * num_steps
             competitors.append(
                 fitting(name, reads, loss, params, laid_out, gradient=gradient, **plan)

@@ -11,7 +11,7 @@ from benchmarks.harness import Case, Competitor, Missing, Settings
 from benchmarks.ours import fitting, path_answer, start, transfer
 from benchmarks.problems import descent, make_problem
 from linreg_jax import Dataset, mse
-from linreg_jax.batching import batches_per_epoch, mini_batches
+from linreg_jax._training.batches import batches_per_epoch, mini_batches
 
 # examples, features, batch size, epochs
 PLANS = [(10_000, 20, 64, 5), (100_000, 100, 256, 2), (1_000_000, 32, 1_024, 2)]

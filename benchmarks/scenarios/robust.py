@@ -47,7 +47,7 @@ def _case(name, problem, settings):
 
     def ours(gradient, reads, data=data, where=""):
         name = f"fit, {gradient.__name__}{where}"
-        plan = {"learning_rate": RATE, "num_steps": num_steps, "gradient": gradient}
+        plan = {"learning_rate": RATE, "num_steps": num_steps, "gradient": gradient(loss)}
         return fitting(name, reads, loss, params, data, **plan)
 
     competitors: list[Competitor | Missing] = [

@@ -27,8 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from linreg_jax._differences import eighth_order, reach, second_order
 from linreg_jax._numerics import per_example
-from linreg_jax.gradients import _eighth_order, _reach, _second_order
+from linreg_jax._pytrees import as_function
 from linreg_jax.losses import example_weights
 from linreg_jax.model import Params, residuals
 
@@ -76,16 +77,6 @@ class Situation(NamedTuple):
     reach: np.ndarray
 
 
-def as_argument(loss):
-    """A loss as jitted functions take it: a subclass that is no pytree goes in as a constant."""
-    return jax.tree_util.Partial(loss) if jax.tree.leaves(loss) == [loss] else loss
-
-
-def as_loss(argument):
-    """The loss back from `as_argument`."""
-    return argument.func if isinstance(argument, jax.tree_util.Partial) else argument
-
-
 def unit_roundoff(params, data):
     """u: half the spacing of the numbers next to 1, in the coarsest dtype of the arguments."""
     dtypes = [leaf.dtype for leaf in jax.tree.leaves((params, data))]
@@ -93,15 +84,15 @@ def unit_roundoff(params, data):
 
 
 def situation(argument, params, data):
-    """The `Situation` of a loss, as `as_argument` gives it."""
+    """The `Situation` of a loss, as `as_pytree` gives it."""
     return Situation(*map(np.asarray, _situation(argument, params, data)))
 
 
 @jax.jit
 def _situation(argument, params, data):
-    loss, r = as_loss(argument), residuals(params, data)
+    loss, r = as_function(argument), residuals(params, data)
     a = jnp.broadcast_to(example_weights(loss, data), r.shape[:1])
-    return r, per_example(a, r), _reach(loss, r)[0]
+    return r, per_example(a, r), reach(loss, r)[0]
 
 
 def costs_and_slopes(argument, points):
@@ -118,7 +109,7 @@ def costs_and_slopes(argument, points):
 
 @jax.jit
 def _cost_and_slope(argument, r):
-    return jax.jvp(as_loss(argument).rho, (r,), (jnp.ones_like(r),))
+    return jax.jvp(as_function(argument).rho, (r,), (jnp.ones_like(r),))
 
 
 @_quietly
@@ -198,11 +189,11 @@ def rounding_bounds(argument, params, data, off):
         residuals   Σ a_i abs(X[i, j]) max abs(rho'(r_i ± off_i) - rho'(r_i))
 
     Args:
-      argument: the loss, as `as_argument` gives it.
+      argument: the loss, as `as_pytree` gives it.
       params, data: where.
       off: [n] or [n, k], how far each residual may be off, as `residual_rounding` says.
     """
-    loss, u = as_loss(argument), unit_roundoff(params, data)
+    loss, u = as_function(argument), unit_roundoff(params, data)
     X = np.asarray(data.X)
     b = np.zeros(X.shape[0], X.dtype) if params.bias is None else _bias_column(data)
     averaged = data.sample_weight is not None and data.count is None and loss.reduction == "mean"
@@ -230,7 +221,7 @@ def _terms(argument, params, data, off, u):
     cost, slope = evaluate(np.stack([r, r + off, r - off]))
     raised = np.abs(cost[1:] - cost[0]).max(axis=0)
     moved = np.abs(slope[1:] - slope[0]).max(axis=0)
-    if as_loss(argument).pieces == "quadratic":  # exact but for rounding, or declared wrongly
+    if as_function(argument).pieces == "quadratic":  # exact but for rounding, or declared wrongly
         difference = _quotient_rounding(evaluate, r, reach, 1, u)
     else:
         difference = _quotient_rounding(evaluate, r, reach, 4, u)
@@ -276,7 +267,7 @@ def _quotient_rounding(evaluate, r, h, arms, u):
 
 def _quotient_truncation(evaluate, r, h, arms, rounding):
     """How far off it is besides: what steps 4, 16, ... times smaller change beyond rounding."""
-    quotient = _second_order if arms == 1 else _eighth_order
+    quotient = second_order if arms == 1 else eighth_order
     smaller = 4.0 ** np.arange(12).astype(r.dtype).reshape(12, *[1] * r.ndim)
     found = quotient(lambda points: evaluate(points)[0], r, 1, h / smaller)
     changes = np.abs(found[0] - found[1:]) - rounding * smaller[1:]

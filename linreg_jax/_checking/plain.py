@@ -11,7 +11,14 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from linreg_jax._checking.properties import call_gradient, finite_check, repeat_check
-from linreg_jax._checking.report import GradientReport, compare, coordinate_name, flat
+from linreg_jax._checking.report import (
+    GradientReport,
+    compare,
+    coordinate_name,
+    explain,
+    flat,
+)
+from linreg_jax.model import Params
 
 # Steps shrink by 8 from 1 (or the coordinate's own size) to 1e-9 of it: squared functions want the
 # first, functions with kinks or narrow valleys the last.
@@ -57,6 +64,9 @@ def check_function(loss, params, data, gradient):
         repeat_check({tested: ways[tested]}, params, data, results),
     ]
     note = f"differences of values in {precision}"
+    if gradient is not None and isinstance(params, Params):
+        told = explain(results["yours"][1], results["autodiff"][1], 2 * rounding, data.X.shape[0])
+        note += f"\n{told}" if told else ""
     if not exhaustive:
         note += f"\nfor {_COORDINATES} coordinates and {_DIRECTIONS} directions, drawn at random"
     title = f"gradient of {getattr(loss, '__name__', 'a function')}, a plain function"

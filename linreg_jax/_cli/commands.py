@@ -15,12 +15,12 @@ import numpy as np
 from linreg_jax._cli.job import OPTIMIZERS, prepare, train
 from linreg_jax._files import require_writable, write_whole
 from linreg_jax._plotting.surface import is_squared
+from linreg_jax._training.result import Status
 from linreg_jax.checking import check_gradients
 from linreg_jax.diagnosis import diagnose as diagnose_data
 from linreg_jax.exact import solve
 from linreg_jax.model import Params, init_params
 from linreg_jax.model import predict as predict_rows
-from linreg_jax.records import Status
 from linreg_jax.saving import load, save
 from linreg_jax.tables import ColumnModel, read_table
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from linreg_jax._training.batches import batches_per_epoch
 from linreg_jax._training.rates import automatic_rate
-from linreg_jax.batching import batches_per_epoch
+from linreg_jax._training.result import Fit
 from linreg_jax.dataset import (
     Dataset,
     Standardization,
@@ -24,7 +25,6 @@ from linreg_jax.gradients import vectorized
 from linreg_jax.losses import Huber, LogCosh, Loss
 from linreg_jax.model import init_params
 from linreg_jax.penalties import ridge
-from linreg_jax.records import Fit
 from linreg_jax.tables import read_table
 from linreg_jax.training import fit
 

@@ -21,9 +21,9 @@ from linreg_jax._plotting.surface_plots import (
     in_sight,
     mark_minimum,
 )
+from linreg_jax._training.result import Fit
 from linreg_jax.dataset import Dataset
 from linreg_jax.losses import mse
-from linreg_jax.records import Fit
 
 
 def animate(

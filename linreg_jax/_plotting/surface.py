@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from linreg_jax._training.result import Fit, Status
 from linreg_jax.compression import compress
 from linreg_jax.dataset import check_dataset, multiplies_bias
 from linreg_jax.exact import solve
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
 from linreg_jax.penalties import Ridge
-from linreg_jax.records import Fit, Status
 
 _NUM_LEVELS = 12
 _WORK = 2e9  # products; what the grid is made coarser for, where examples are many

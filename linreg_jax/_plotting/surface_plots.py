@@ -24,11 +24,11 @@ from linreg_jax._plotting.drawing import (
     tidy,
 )
 from linreg_jax._plotting.surface import is_squared, make_surface, walked
+from linreg_jax._training.result import Fit, Status
 from linreg_jax.compression import compress
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.diagnosis import diagnose
 from linreg_jax.model import Params, init_params
-from linreg_jax.records import Fit, Status
 from linreg_jax.training import fit
 
 # White at the minimum, so that paths are seen where they end; dark enough above for the contours.

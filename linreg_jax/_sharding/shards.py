@@ -7,14 +7,16 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.flatten_util import ravel_pytree
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from linreg_jax._validation import is_traced, positive_integer
-from linreg_jax.dataset import is_compressed
+from linreg_jax.dataset import Dataset, is_compressed
+from linreg_jax.gradients import LossGradient, ValueAndGradient
 from linreg_jax.losses import Loss
+from linreg_jax.model import Params
 
 DATA_AXIS = "data"
 
@@ -83,8 +85,10 @@ def on_devices_of(mesh, function, *, rows, result):
     )
 
 
-def gradient_on_shards(gradient, loss, mesh):
-    """`gradient(loss)` of each device's rows, added up over the devices in one all-reduce.
+def summed_over_devices(
+    gradient: ValueAndGradient, mesh: Mesh | AbstractMesh | None
+) -> ValueAndGradient:
+    """`gradient` of each device's rows, added up over the devices in one all-reduce.
 
     With s the weight of an example, 1 / c what a mean divides by (the number of rows n where the
     weights are to be summed first) and the sums those of all devices::
@@ -93,19 +97,20 @@ def gradient_on_shards(gradient, loss, mesh):
         gradient = Σ c s psi(r) X / Σ c s + their derivative
 
     Args:
-      gradient: a way to the gradient, loss -> `(params, data) -> (value, gradient)`.
-      loss: a `Loss`; how another function adds up over rows is not known, and is left to the
-        compiler.
+      gradient: one of `gradients`; how a caller's own function adds up over rows is not known, and
+        is left to the compiler.
       mesh: the mesh that the data lies on, or None.
-
-    Returns:
-      `(params, data) -> (value, gradient)`.
     """
-    if mesh is None or not isinstance(loss, Loss):
-        return gradient(loss)
-    sums = dataclasses.replace(loss, reduction="sum", penalties=())
+    if mesh is None or not isinstance(gradient, LossGradient):
+        return gradient
+    loss = gradient.loss
+    if not isinstance(loss, Loss):
+        return gradient
+    sums = dataclasses.replace(
+        gradient, loss=dataclasses.replace(loss, reduction="sum", penalties=())
+    )
 
-    def value_and_gradient(params, data):
+    def value_and_gradient(params: Params, data: Dataset) -> tuple[Array, Params]:
         n, dtype = data.X.shape[0], data.X.dtype
         is_mean = loss.reduction == "mean"
         sums_weights = is_mean and data.count is None and data.sample_weight is not None
@@ -115,10 +120,12 @@ def gradient_on_shards(gradient, loss, mesh):
             divisor = jnp.asarray(n, dtype) if data.count is None else data.count
             divisor = jnp.where(divisor > 0, divisor, 1)
 
-        def sum_of_all(sums, params, rows, divisor):
+        def sum_of_all(
+            sums: LossGradient, params: Params, rows: Dataset, divisor: Array
+        ) -> tuple[Array, Params, Array | None]:
             weight = rows.sample_weight
             weight = (jnp.ones(rows.X.shape[0], dtype) if weight is None else weight) / divisor
-            measured = gradient(sums)(params, rows._replace(sample_weight=weight))
+            measured = sums(params, rows._replace(sample_weight=weight))
             total = jnp.sum(weight) if sums_weights else None
             numbers, as_they_were = ravel_pytree((*measured, total))
             return as_they_were(lax.psum(numbers, DATA_AXIS))

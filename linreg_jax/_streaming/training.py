@@ -8,15 +8,20 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from linreg_jax import _own_functions as own_functions
+from linreg_jax._pytrees import as_pytree
 from linreg_jax._streaming.chunks import Kind, as_chunk, blamed_on, require_same
-from linreg_jax._training import door
-from linreg_jax._training.updates import current_rate, flat_state, has_lasso
+from linreg_jax._training import arguments
+from linreg_jax._training.loop import train
+from linreg_jax._training.optimizers import check_optimizer, check_state, flat_state
+from linreg_jax._training.rates import current_rate
+from linreg_jax._training.result import DivergedError, Fit, Status, TrainState
 from linreg_jax._validation import positive_integer
 from linreg_jax.dataset import Dataset
-from linreg_jax.gradients import autodiff
+from linreg_jax.gradients import ValueAndGradient
+from linreg_jax.losses import Loss, check_loss
 from linreg_jax.model import Params
-from linreg_jax.records import Fit, Status, TrainState
-from linreg_jax.training import fit
+from linreg_jax.training import prepare
 
 
 class ChunkState(NamedTuple):
@@ -40,7 +45,8 @@ class ChunkFit(NamedTuple):
       params: `Params`, the last iterate.
       losses: [c] for each chunk of this call, the mean of its batches' losses, each measured before
         its step.
-      status: [] int32, a `Status`: OUT_OF_STEPS, or DIVERGED and the last finite parameters kept.
+      status: [] int32, a `Status`: OUT_OF_STEPS; DIVERGED, and the last finite parameters kept; or
+        INCREASED, where the last of `losses` is more than ten times the first.
       state: `ChunkState`, to go on from or to save; where the run diverged, that chunk is the next.
       last: the `Fit` of the last chunk; None where there was none left to train on.
     """
@@ -55,8 +61,14 @@ class ChunkFit(NamedTuple):
         """Raises where the run diverged: see `Fit.raise_if_diverged`.
 
         Raises:
-          DivergedError: it did.
+          DivergedError: it did, or its loss increased.
         """
+        if int(self.status) == Status.INCREASED:
+            raise DivergedError(
+                "the run ended with a larger loss than it began with, "
+                f"{float(self.losses[0]):.6g} -> {float(self.losses[-1]):.6g} (means over chunks): "
+                "pass a smaller learning_rate, or standardize the features"
+            )
         if self.last is not None:
             self.last.raise_if_diverged()
 
@@ -71,7 +83,7 @@ def fit_chunks(
     batch_size: int | None,
     key: Array | None = None,
     optimizer: Callable[[Any], optax.GradientTransformation] = optax.sgd,
-    gradient: Callable = autodiff,
+    gradient: ValueAndGradient | None = None,
     after_chunk: Callable[[ChunkState], object] | None = None,
 ) -> ChunkFit:
     """`fit` by mini-batches on data that come in chunks, epoch after epoch.
@@ -119,7 +131,9 @@ def fit_chunks(
     num_epochs = positive_integer("num_epochs", num_epochs)
     if batch_size is not None:
         batch_size = positive_integer("batch_size", batch_size)
-    door.check_factories(loss, optimizer, gradient)
+    check_loss(loss)
+    gradient = own_functions.checked_gradient(gradient, loss)
+    check_optimizer(loss, optimizer)
     at = _checked_start(params, learning_rate, optimizer, key)
     expected = None if isinstance(params, Params) else _kind_of(at.state.params)
     if isinstance(chunks, Iterator) and num_epochs - int(at.epoch) > 1:
@@ -154,9 +168,11 @@ def fit_chunks(
         if after_chunk is not None:
             after_chunk(at)
     status = _int32(Status.OUT_OF_STEPS) if fitted is None else fitted.status
+    history = jnp.stack(losses) if losses else jnp.zeros(0, at.state.params.weights.dtype)
     if int(status) != Status.DIVERGED:
         at = at._replace(epoch=_int32(max(num_epochs, int(at.epoch))), chunk=_int32(0))
-    history = jnp.stack(losses) if losses else jnp.zeros(0, at.state.params.weights.dtype)
+        if losses and float(history[-1]) > 10 * float(history[0]) > 0:
+            status = _int32(Status.INCREASED)
     return ChunkFit(at.state.params, history, status, at, fitted)
 
 
@@ -207,7 +223,7 @@ def _datasets(chunks, at, num_epochs, expected, so_far):
 
 def _checked_start(start, learning_rate, optimizer, key):
     """The `ChunkState` to start from."""
-    key = door.as_key_data(key)
+    key = arguments.as_key_data(key)
     if isinstance(start, ChunkState):
         return start if key is None else start._replace(state=start.state._replace(key=key))
     if not isinstance(start, Params):
@@ -216,7 +232,7 @@ def _checked_start(start, learning_rate, optimizer, key):
             "init_params(data) makes a start, and ChunkFit.state holds where a run was"
         )
     rate = 0.0 if isinstance(learning_rate, str) else learning_rate  # the state holds no rate
-    door.check_state(start, optimizer, rate)
+    check_state(start, optimizer, rate)
     none_yet = _int32(0)
     optimizer_state = flat_state(optimizer(rate).init(start))
     state = TrainState(start, optimizer_state, key, step=none_yet, status=none_yet)
@@ -240,12 +256,16 @@ def _fit_chunk(loss, state, data, order, *, learning_rate, **settings) -> Fit:
     # The steps of a fit say which batch comes next, so that each chunk's are counted from 0. The
     # optimizer has a count of its own; where a lasso reads the rate off the step, both start anew.
     start = state._replace(step=_int32(0), key=order)
-    rate, shifted = learning_rate, callable(learning_rate) and has_lasso(loss)
+    is_proximal = isinstance(loss, Loss) and bool(loss.proximal_penalties)
+    rate, shifted = learning_rate, callable(learning_rate) and is_proximal
     if shifted:
-        rate = jax.tree_util.Partial(_later, door.as_pytree(learning_rate), state.step)
+        rate = jax.tree_util.Partial(_later, as_pytree(learning_rate), state.step)
         counts = jax.tree.map(jnp.zeros_like, state.optimizer_state)
         start = start._replace(optimizer_state=counts)
-    fitted = fit(loss, start, data, learning_rate=rate, num_epochs=1, compress=False, **settings)
+    problem, start, key, plan = prepare(
+        loss, start, data, learning_rate=rate, num_epochs=1, compress=False, **settings
+    )
+    fitted = train(problem, start, key, settings=plan._replace(measures_losses=False))
     ended = fitted.state._replace(step=state.step + fitted.state.step, key=state.key)
     if shifted:
         counts = jax.tree.map(jnp.add, state.optimizer_state, ended.optimizer_state)

@@ -1,24 +1,30 @@
 """Learning rates from the curvature: "auto", and the largest stable one of a run that diverged."""
 
-import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
+from jax.sharding import AbstractMesh, Mesh
+from jax.typing import ArrayLike, DTypeLike
 
-from linreg_jax._sharding.shards import gradient_on_shards
-from linreg_jax._training.updates import euclidean_norm
-from linreg_jax.dataset import multiplies_bias, total_weight
+from linreg_jax._sharding.shards import summed_over_devices
+from linreg_jax.dataset import Dataset, multiplies_bias, total_weight
 from linreg_jax.diagnosis import diagnose
 from linreg_jax.gradients import vectorized
 from linreg_jax.losses import Loss
-from linreg_jax.penalties import Lasso, Ridge
+from linreg_jax.model import Params
+from linreg_jax.penalties import Ridge
 
 _POWER_STEPS = 40
 
+LearningRate = ArrayLike | Callable[[ArrayLike], ArrayLike]
 
-def automatic_rate(loss, data, *, intercept, batch_size=None):
+
+def automatic_rate(
+    loss: Loss, data: Dataset, *, intercept: bool, batch_size: int | None = None
+) -> Array:
     """[] the learning rate that `fit(..., learning_rate="auto")` takes.
 
     Full batches: the best constant rate, `diagnose(data, loss).best_rate`. Mini-batches of b out of
@@ -47,7 +53,9 @@ def automatic_rate(loss, data, *, intercept, batch_size=None):
 
 
 @functools.partial(jax.jit, static_argnames=("intercept", "batch_size"))
-def _safe_rate(loss, data, largest_curvature, *, intercept, batch_size):
+def _safe_rate(
+    loss: Loss, data: Dataset, largest_curvature: Array, *, intercept: bool, batch_size: int
+) -> Array:
     n, b = data.X.shape[0], batch_size
     squares = jnp.sum(data.X * data.X, axis=1)
     if intercept:
@@ -66,13 +74,19 @@ def _safe_rate(loss, data, largest_curvature, *, intercept, batch_size):
     return 1 / (2 * (smoothness + ridge))
 
 
-def largest_stable_rate(loss, data, params, wanted, mesh=None):
+def largest_stable_rate(
+    loss: Callable,
+    data: Dataset,
+    params: Params,
+    wanted: Array,
+    mesh: Mesh | AbstractMesh | None = None,
+) -> Array:
     """[] 2 / L, beyond which gradient descent on a squared loss diverges; NaN for other losses.
 
     Power iteration on the Hessian, from parameters that grew along its largest eigenvector.
 
     Args:
-      loss: any loss; lassos do not matter to stability.
+      loss: any loss; penalties that are not smooth do not matter to stability.
       data: a `Dataset`.
       params: `Params`, the last finite ones.
       wanted: [] bool; where False, NaN at no cost.
@@ -81,22 +95,34 @@ def largest_stable_rate(loss, data, params, wanted, mesh=None):
     nan = jnp.full((), jnp.nan, data.X.dtype)
     if not isinstance(loss, Loss) or loss.curvature is None:
         return nan
-    smooth = tuple(p for p in loss.penalties if not isinstance(p, Lasso))
-    loss, data, params = lax.stop_gradient(
-        (dataclasses.replace(loss, penalties=smooth), data, params)
-    )
+    loss, data, params = lax.stop_gradient((loss.smooth_part, data, params))
     # With targets of 0 the gradient at v is the Hessian times v.
-    hessian_times = gradient_on_shards(vectorized, loss, mesh)
-    still = data._replace(y=jnp.zeros_like(data.y))
+    hessian_times = summed_over_devices(vectorized(loss), mesh)
+    at_zero = data._replace(y=jnp.zeros_like(data.y))
     size = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(params)]))
     start = jax.tree.map(lambda leaf: leaf / size, params)  # whose squares do not overflow
 
-    def multiply(carry):
+    def multiply(carry: tuple[Array, Params, Array]) -> tuple[Array, Params, Array]:
         i, v, _ = carry
-        product = hessian_times(v, still)[1]
+        product = hessian_times(v, at_zero)[1]
         length = euclidean_norm(product)
         return i + 1, jax.tree.map(lambda leaf: leaf / length, product), length
 
-    steps = jnp.where(wanted, _POWER_STEPS, 0)
-    _, _, curvature = lax.while_loop(lambda carry: carry[0] < steps, multiply, (0, start, nan))
+    num_steps = jnp.where(wanted, _POWER_STEPS, 0)
+    _, _, curvature = lax.while_loop(
+        lambda carry: carry[0] < num_steps, multiply, (jnp.zeros((), jnp.int32), start, nan)
+    )
     return 2 / curvature
+
+
+def euclidean_norm(tree: Params) -> Array:
+    """[] the root of the sum of all squares in a pytree."""
+    squares = functools.reduce(jnp.add, [jnp.sum(leaf * leaf) for leaf in jax.tree.leaves(tree)])
+    # The root has no derivative at 0: the branch that is not taken sees a 1.
+    return jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+
+
+def current_rate(learning_rate: LearningRate, step: ArrayLike, dtype: DTypeLike) -> Array:
+    """[] the learning rate of a step: the number itself, or what the schedule says."""
+    rate = learning_rate(step) if callable(learning_rate) else learning_rate
+    return jnp.asarray(rate, dtype)

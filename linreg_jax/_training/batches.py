@@ -1,6 +1,8 @@
-"""Which examples a step sees: shuffled mini-batches, and rows that weigh nothing."""
+"""Which examples a step sees: shuffled mini-batches, and zero-weight rows."""
 
 import functools
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,12 @@ from jax.sharding import PartitionSpec as P
 from linreg_jax._sharding.shards import DATA_AXIS, on_devices_of
 from linreg_jax.dataset import Dataset
 from linreg_jax.shuffling import shuffled_index
+
+# Numbers of X gathered at once: 2 MB of float32, shared out among the cores.
+_GATHERED = 2**19
+
+Carry = TypeVar("Carry")
+Record = TypeVar("Record")
 
 
 def batches_per_epoch(n: int, batch_size: int) -> int:
@@ -53,7 +61,7 @@ def mini_batches(
 
     Returns:
       A `Dataset` with a leading axis [t] everywhere, of batch_size rows each. The last batch of an
-      epoch may be partial: it is filled up with rows that weigh 0, so that its mean is over what
+      epoch may be partial: it is padded with zero-weight rows, so that its mean is over what
       it holds.
 
     Example:
@@ -89,6 +97,56 @@ def mini_batches(
     return on_devices_of(mesh, of_this_device, rows=is_rows, result=result)(data, key, steps)
 
 
+def steps_gathered_at_once(batch_size: int, d: int) -> int:
+    """Steps whose mini-batches are gathered together."""
+    return max(_GATHERED // (batch_size * d), 2)
+
+
+def scan_batches(
+    step: Callable[[Carry, Dataset], tuple[Carry, Record]],
+    carry: Carry,
+    data: Dataset,
+    key: Array,
+    first_step: Array,
+    length: int,
+    batch_size: int,
+    *,
+    unroll: int = 1,
+    num_shards: int = 1,
+    mesh: Mesh | AbstractMesh | None = None,
+) -> tuple[Carry, Record]:
+    """`jax.lax.scan` of `step(carry, batch)` over the mini-batches of some steps in a row.
+
+    The batches are gathered some at a time. Where their number does not divide, the scan has a few
+    steps more, on batches that come after.
+
+    Args:
+      step: `(carry, batch) -> (carry, record)`.
+      carry: a pytree.
+      data, key, batch_size, num_shards, mesh: as for `mini_batches`.
+      first_step: [] integer, the first of the steps.
+      length: how many.
+      unroll: of the inner scan.
+
+    Returns:
+      The last carry, and the records with a leading axis of at least `length`.
+    """
+    at_once = steps_gathered_at_once(batch_size, data.X.shape[1])
+    pieces = -(-length // at_once)
+    size = -(-length // pieces)
+
+    def scan_piece(carry: Carry, first: Array) -> tuple[Carry, Record]:
+        steps = first + jnp.arange(size, dtype=jnp.int32)
+        batches = mini_batches(data, key, steps, batch_size, num_shards=num_shards, mesh=mesh)
+        return lax.scan(step, carry, batches, unroll=min(unroll, size))
+
+    firsts = first_step + size * jnp.arange(pieces, dtype=jnp.int32)
+    if pieces == 1:
+        return scan_piece(carry, firsts[0])
+    carry, records = lax.scan(scan_piece, carry, firsts)
+    return carry, jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), records)
+
+
 def _from_one_shard(data, key, steps, batch_size, shard, num_shards):
     """What one shard of several gives to the batches of some steps; see `mini_batches`."""
     n = data.X.shape[0]
@@ -119,7 +177,7 @@ def _from_one_shard(data, key, steps, batch_size, shard, num_shards):
 
 @functools.partial(jax.jit, static_argnames="num_rows")
 def pad(data: Dataset, num_rows: int) -> Dataset:
-    """The same examples and rows that weigh 0 after them: the losses of this package are the same.
+    """The same examples and zero-weight rows after them: the losses of this package are the same.
 
     Example:
       >>> pad(as_dataset([[2.0]], [4.0]), 2).sample_weight.tolist()

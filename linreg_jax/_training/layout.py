@@ -1,0 +1,189 @@
+"""What a run is compiled for and computes with: its values, its settings, its data, its periods.
+
+There are two units of time: a step, and a period of several, after which the loop looks up: it
+writes down what the steps recorded, measures the validation loss and sees whether the run is over.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import optax
+from jax import Array
+from jax.sharding import AbstractMesh, Mesh
+from jax.typing import ArrayLike
+
+from linreg_jax._numerics import rows_to_add
+from linreg_jax._pytrees import as_function
+from linreg_jax._sharding.shards import mesh_of, summed_over_devices
+from linreg_jax._training.batches import batches_per_epoch, pad, steps_gathered_at_once
+from linreg_jax._training.rates import LearningRate
+from linreg_jax.compression import compress as compressed
+from linreg_jax.dataset import Dataset
+from linreg_jax.gradients import LossGradient, ValueAndGradient
+from linreg_jax.losses import Loss
+from linreg_jax.model import Params
+
+# XLA on the CPU runs the parts of a loop's body one after the other, without the cost of handing
+# them out to threads, where none of the arrays they touch is larger than this: at 100 × 1 a step
+# takes a third of the time. So the records of a period, two numbers a step, are kept this small.
+_SMALL_BYTES = 512
+
+
+class EarlyStopping(NamedTuple):
+    """When validation losses end a run.
+
+    Attributes:
+      improvement: [] how much the best one has to improve by.
+      patience: [] int32 how many in a row may not.
+    """
+
+    improvement: ArrayLike
+    patience: ArrayLike
+
+
+class Problem(NamedTuple):
+    """What a program takes as values: others of the same shapes do not compile again.
+
+    Attributes:
+      loss: `(params, data) -> scalar`, a pytree.
+      gradient: a drop-in for `jax.value_and_grad(loss)`, a pytree.
+      data: `Dataset` that the steps are taken on.
+      learning_rate: [] or a schedule, a pytree.
+      validation: `Dataset` or None.
+      tolerance: [] of the gradient's norm, or None.
+      stopping: `EarlyStopping` on the validation loss, or None.
+      average_from: [] int32 the first step whose iterate is averaged, or None.
+    """
+
+    loss: Callable[[Params, Dataset], Array]
+    gradient: ValueAndGradient
+    data: Dataset
+    learning_rate: LearningRate
+    validation: Dataset | None
+    tolerance: ArrayLike | None
+    stopping: EarlyStopping | None
+    average_from: ArrayLike | None
+
+    @property
+    def can_end_early(self) -> bool:
+        """Whether something other than a divergence may end the run before its last step."""
+        return self.tolerance is not None or self.stopping is not None
+
+    def value_and_gradient(self, mesh: Mesh | AbstractMesh | None) -> ValueAndGradient:
+        """The gradient of the part of the loss that is smooth, over the devices of a mesh."""
+        loss, gradient = as_function(self.loss), as_function(self.gradient)
+        if isinstance(gradient, LossGradient):
+            smooth = loss.smooth_part if isinstance(loss, Loss) else loss
+            gradient = dataclasses.replace(gradient, loss=smooth)
+        return summed_over_devices(gradient, mesh)
+
+
+class Settings(NamedTuple):
+    """What a program is compiled for; hashable.
+
+    Attributes:
+      num_steps: steps to take, at most.
+      batch_size: None for full batches.
+      optimizer: the factory given to `fit`.
+      record_every: steps from one record to the next.
+      record_params: whether the parameters are recorded too.
+      unroll: of the loop over a period's steps.
+      period: steps in a period.
+      mesh: where the rows lie in equal parts, or None.
+      num_shards: in how many parts the rows are shuffled, each within itself.
+      measures_losses: whether to measure the loss of all examples before and after.
+    """
+
+    num_steps: int
+    batch_size: int | None
+    optimizer: Callable[[LearningRate], optax.GradientTransformation]
+    record_every: int
+    record_params: bool
+    unroll: int
+    period: int
+    mesh: Mesh | AbstractMesh | None
+    num_shards: int
+    measures_losses: bool
+
+    @property
+    def num_periods(self) -> int:
+        """Periods in a run; of one step at least two, as XLA compiles no loop for a single turn."""
+        return max(-(-self.num_steps // self.period), 2 if self.period == 1 else 1)
+
+    @property
+    def kept_every(self) -> int:
+        """Steps from one record that a period keeps to the next."""
+        if self.period % self.record_every == 0:
+            return self.record_every
+        return self.period if self.record_every % self.period == 0 else 1
+
+
+def period_length(
+    data: Dataset,
+    *,
+    num_steps: int,
+    batch_size: int | None,
+    record_every: int,
+    has_validation: bool,
+) -> int:
+    """Steps in a period.
+
+    With validation data it is an epoch of mini-batches, or the steps from one record to the next.
+    Otherwise as many as are gathered together, or whose records are small. The steps that the last
+    period has too many change nothing, and the length is chosen so that they are few.
+
+    A run in two parts gives the numbers of the run in one, since the body of the loop over a
+    period's steps is the same whatever their number; but XLA compiles no loop for a single turn,
+    and rounds otherwise there: only records or epochs of one step make a period of one.
+    """
+    at_least_two = max(num_steps, 2)
+    n, itemsize = data.X.shape[0], data.X.dtype.itemsize
+    if has_validation:
+        every = record_every if batch_size is None else batches_per_epoch(n, batch_size)
+        return min(every, at_least_two)
+    if batch_size is None:
+        most = _SMALL_BYTES // (2 * itemsize)
+    else:
+        most = steps_gathered_at_once(batch_size, data.X.shape[1])
+    if record_every > 1 and num_steps > record_every:
+        if record_every <= most:  # several records in a period
+            return record_every * min(most // record_every, -(-num_steps // record_every))
+        divisors = _divisors(record_every, most)
+        return divisors[-1] if divisors else record_every
+    # The longest divisor if it is not short, or periods as equal as can be.
+    divisors = _divisors(num_steps, most)
+    if divisors:
+        return divisors[-1]
+    return max(-(-num_steps // -(-num_steps // most)), 2)
+
+
+def _divisors(number: int, most: int) -> list[int]:
+    """The divisors of a number from a quarter of `most` up to it, at least 2."""
+    return [divisor for divisor in range(max(most // 4, 2), most + 1) if number % divisor == 0]
+
+
+def data_for_steps(
+    data: Dataset,
+    loss: Callable[[Params, Dataset], Array],
+    *,
+    batch_size: int | None,
+    compress: bool | None,
+    has_own_function: bool,
+) -> Dataset:
+    """The data that the steps are taken on: compressed or padded where they are the same steps.
+
+    Compression goes by the shape alone and not by the number of steps, and is a program of its own,
+    so that a run in two parts has the very rows of the run in one. A caller's own function sees the
+    examples as they are.
+    """
+    if batch_size is not None or has_own_function or not isinstance(loss, Loss):
+        return data
+    n, d = data.X.shape
+    is_squared = loss.curvature is not None
+    pays = is_squared and data.count is None and n >= 8 * (d + 1 + math.prod(data.y.shape[1:]))
+    if compress or (compress is None and pays):
+        return compressed(data)
+    num_rows = rows_to_add(n, d) if mesh_of(data) is None else 0
+    return data if num_rows == 0 else pad(data, num_rows)
