@@ -546,7 +546,7 @@ FIT = Fit(PARAMS, *[None] * 8, STATE)
         (TypeError, "learning_rate must be", {"learning_rate": None}),
         (ValueError, "one fit takes one rate", {"learning_rate": jnp.ones(3)}),
         (ValueError, "for plain gradient", {"learning_rate": "auto", "optimizer": optax.adam}),
-        (ValueError, "has no largest stable rate", {"loss": mae, "learning_rate": "auto"}),
+        (ValueError, "Pass a number, or a sched", {"loss": mae, "learning_rate": "auto"}),
         (TypeError, "not optax.sgd", {"optimizer": optax.sgd(0.1)}),
         (TypeError, "optimizer must be a factory", {"optimizer": "adam"}),
         (TypeError, "made 3", {"optimizer": lambda rate: 3}),
