@@ -115,8 +115,8 @@ def load(path: str | os.PathLike) -> Any:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: an empty path or a folder; a file that `save` did not write, is cut short or damaged, or that a
-        newer version wrote; arrays of 64 bits while `jax_enable_x64` is off.
+      ValueError: an empty path or a folder; a file that `save` did not write, is cut short or
+        damaged, or that a newer version wrote; arrays of 64 bits while `jax_enable_x64` is off.
 
     Example:
       >>> import pathlib, tempfile
