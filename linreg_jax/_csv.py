@@ -24,6 +24,17 @@ _ROWS = 4096  # in a batch that is read row by row
 _SHOWN = 3  # blank lines in a warning
 
 
+def header_cell(name: str) -> str:
+    """A name as a cell of line 1, quoted where it would not be read as one cell."""
+    quoted = name.replace('"', '""')
+    return f'"{quoted}"' if set(name) & set(',;\t"\n\r') else name
+
+
+def harmless_name(name: str) -> str:
+    """A name that no spreadsheet takes for a formula: one that looks so gets an apostrophe."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
 class CsvFile:
     """The columns of a CSV file.
 

@@ -86,7 +86,9 @@ def require_writable(path: str | os.PathLike) -> None:
 
 def is_stream(path: str | os.PathLike) -> bool:
     """Whether the name stands for a pipe, a terminal or a stream of the process, no file."""
-    return _descriptor(path) is not None or (os.path.exists(path) and not os.path.isfile(path))
+    if _descriptor(path) is not None:
+        return True
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def is_same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:

@@ -103,6 +103,7 @@ def test_json_holds_what_the_help_says(run, table, numbers, tmp_path):
         "dropped_rows",
         "loss",
         "optimizer",
+        "first_learning_rate",
         "learning_rate",
         "dtype",
         "standardized",
@@ -467,7 +468,7 @@ def test_fit_plot_and_a_picture_without_matplotlib(run, table, monkeypatch):
     assert "<svg" in path.read_text()[:500]
     monkeypatch.setitem(sys.modules, "linreg_jax._cli.pictures", None)
     refused = run("fit", table, "--target", "price", "--plot", path)
-    assert_refused(refused, "pip install 'linreg-jax[plot]'")
+    assert_refused(refused, "needs matplotlib: pip install matplotlib")
 
 
 def test_the_demonstration_is_there_without_a_command(run, tmp_path, monkeypatch):

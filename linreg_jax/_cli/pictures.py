@@ -37,7 +37,11 @@ def require_format(path, *, is_film):
 
 
 def draw(arguments, job) -> None:
-    """The picture of `linreg-jax plot`."""
+    """The picture of `linreg-jax plot`.
+
+    Raises:
+      DivergedError: a fit to draw that is none; the other kinds show how a run diverges.
+    """
     names = {"feature_names": job.trained_on}
     path, kind = arguments.out, arguments.kind
     over = None if arguments.over is None else _over(arguments.over, job)
@@ -84,6 +88,7 @@ def draw(arguments, job) -> None:
         plotting.plot_losses(*runs, loss_name=str(job.loss), record_every=every, ax=ax)
     elif kind == "fit":
         result = train(job, arguments, rate=_one(arguments))
+        result.raise_if_diverged()
         plotting.plot_fit(result.params, job.data, target_name=job.target, ax=ax, **names)
     else:
         scale = float(np.std(job.data.y)) or 1.0
