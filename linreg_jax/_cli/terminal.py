@@ -35,24 +35,28 @@ def prepared_streams() -> Iterator[None]:
 
 
 def show(text: str) -> None:
-    """Prints, unless nobody reads on (`| head`)."""
-    try:
+    """Prints, unless nobody reads on (`| head`).
+
+    Raises:
+      OSError: it cannot be written, for another reason.
+    """
+    with _writing():
         print(text, flush=True)
-    except BrokenPipeError:
-        _abandon()
 
 
 def write_data(text: str) -> None:
-    """Writes a file's content to standard output: in UTF-8, whatever the terminal's encoding."""
-    try:
+    """Writes a file's content to standard output: in UTF-8, whatever the terminal's encoding.
+
+    Raises:
+      OSError: as `show` says.
+    """
+    with _writing():
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.flush()
             sys.stdout.buffer.write(text.encode())
         else:
             sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        _abandon()
 
 
 def require_output(fix: str) -> None:
@@ -69,11 +73,17 @@ def flush() -> None:
     """Writes what is still held back, unless nobody reads on.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: as `show` says.
     """
-    try:
+    with _writing():
         if sys.stdout is not None:
             sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         _abandon()
     except OSError as error:
