@@ -191,6 +191,18 @@ def test_an_explosion_says_which_rate_would_not(run, table, tmp_path):
     assert not model.exists()
 
 
+def test_a_run_that_ends_with_a_larger_loss_is_an_error(run, table, tmp_path):
+    """Each step doubles the distance along the intercept: large, finite and no fit."""
+    outputs = ("--save", tmp_path / "m.model", "--json", tmp_path / "fit.json")
+    arguments = ("--target", "price", "--learning-rate", 1.5, "--steps", 30, *outputs)
+    code, out, err = run("fit", table, *arguments)
+    assert (code, out) == (1, "")
+    assert "ended with a larger loss than it began with" in err
+    assert "largest stable rate" in err
+    assert err.endswith("; nothing was written\n")
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
 @pytest.mark.parametrize(("error", "code", "verdict"), [(0.0, 0, "ok: "), (1.0, 1, "WRONG")])
 def test_check_prints_the_report_and_the_names_of_the_columns(
     run, table, monkeypatch, error, code, verdict

@@ -55,7 +55,8 @@ not finite are null:
                   of the first step and of the last
   dtype           float32 or float64
   standardized    true or false
-  status          converged, out_of_steps or interrupted
+  status          converged, out_of_steps or interrupted; there is no file of a run
+                  that diverged or ended with a larger loss than it began with
   num_steps       steps taken
   coefficients    {name: number} in the units of the file
   intercept       a number
