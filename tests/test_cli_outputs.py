@@ -274,6 +274,10 @@ def test_data_come_from_standard_input_and_predictions_go_to_standard_output(tab
     over = f"{command} predict - --model {model} --out {table} < {table}"
     appended = f"{predict} >> {out}"
     out.write_text("before\n")
+    both = f"{command} fit {table} --target price --json {out}.json > {out}.json"
+    done = subprocess.run(["bash", "-c", both], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"standard output goes to {out}.json too" in done.stderr
     script = f"{fit} > /dev/null && {predict} | head -n 2 && {appended} && {over}"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True)
     assert done.returncode == 2

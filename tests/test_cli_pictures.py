@@ -4,6 +4,7 @@ import os
 import sys
 
 import jax
+import matplotlib
 import pytest
 
 from tests.command_line import assert_refused
@@ -48,3 +49,28 @@ def test_the_demonstration_is_there_without_a_command(run, tmp_path, monkeypatch
     assert run("--seed", 3, "--float64", "--plot", path) == (0, f"\npicture: {path}\n", "")
     assert seen == [({"seed": None}, False), ({"seed": 3}, True)]
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_losses_of_mini_batches_are_called_so(run, table):
+    path = table.with_suffix(".svg")
+    losses = ("plot", table, "--target", "price", "--kind", "losses", "--out", path)
+    with matplotlib.rc_context({"svg.fonttype": "none"}):  # text as text
+        assert run(*losses, "--epochs", 2, "--batch-size", 16)[0] == 0
+        assert ">mse of a mini-batch<" in path.read_text()
+        assert run(*losses)[0] == 0
+        assert ">mse<" in path.read_text()
+
+
+def test_a_film_is_written_as_every_other_file(run, table, tmp_path):
+    """Its permissions are those of the file that it replaces, and its name may be long."""
+    path = tmp_path / ("a" * 251 + ".gif")
+    path.touch()
+    path.chmod(0o600)
+    (tmp_path / "link.gif").symlink_to(path)
+    film = ("--kind", "animation", "--features", "size", "--steps", 3)
+    code, _, err = run("plot", table, "--target", "price", *film, "--out", tmp_path / "link.gif")
+    assert (code, err) == (0, "")
+    assert path.read_bytes().startswith(b"GIF89a")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "link.gif").is_symlink()
+    assert len(os.listdir(tmp_path)) == 3

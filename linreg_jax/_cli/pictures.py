@@ -1,6 +1,7 @@
 """The pictures that the command line draws, into files."""
 
 import io
+from argparse import Namespace
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from linreg_jax import plotting
-from linreg_jax._cli.job import is_smooth, recorded_every, steps_to_take, train
+from linreg_jax._cli.job import Job, is_smooth, recorded_every, steps_to_take, train
 from linreg_jax._files import write_whole
 from linreg_jax._plotting.surface_plots import rate_axes
 from linreg_jax.checking import check_gradients
@@ -85,7 +86,7 @@ def draw(arguments, job) -> None:
         plotting.plot_surface(job.loss, job.data, runs, over=over, ax=ax, **names)
     elif kind == "losses":
         runs = [run(rate, record=False) for rate in rates]
-        plotting.plot_losses(*runs, loss_name=str(job.loss), record_every=every, ax=ax)
+        plotting.plot_losses(*runs, loss_name=_loss_name(arguments, job), record_every=every, ax=ax)
     elif kind == "fit":
         result = train(job, arguments, rate=_one(arguments))
         result.raise_if_diverged()
@@ -105,7 +106,7 @@ def draw_fit(path, job, arguments, result) -> None:
         result.params, job.data, feature_names=job.trained_on, target_name=job.target, ax=left
     )
     every = recorded_every(steps_to_take(job, arguments))
-    plotting.plot_losses(result, loss_name=str(job.loss), record_every=every, ax=right)
+    plotting.plot_losses(result, loss_name=_loss_name(arguments, job), record_every=every, ax=right)
     _write(figure, path)
 
 
@@ -125,6 +126,11 @@ def draw_hubble(path) -> None:
     )
     plotting.plot_surface(mse, data, runs, feature_names=distance, ax=right)
     _write(figure, path)
+
+
+def _loss_name(arguments: Namespace, job: Job) -> str:
+    """What is recorded at each step: the loss of all rows, or of its mini-batch."""
+    return str(job.loss) + (" of a mini-batch" if arguments.batch_size is not None else "")
 
 
 def _one(arguments):
