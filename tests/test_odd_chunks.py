@@ -19,7 +19,7 @@ def falling(step):
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_chunk_of_zero_weight_takes_no_step(place):
-    """As `compress_chunks` takes one, and the states after it go on from the right chunk."""
+    """As `compress_chunks` takes one, and a state after it is followed by the right chunk."""
     params, data = make_problem(11, n=20)
     X, y = (np.asarray(column) for column in data[:2])
     weighted = [(X[:10], y[:10], np.ones(10, "f4")), (X[10:], y[10:], np.ones(10, "f4"))]

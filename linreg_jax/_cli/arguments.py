@@ -153,7 +153,7 @@ def _add_columns(parser):
         "--features", type=_names, metavar="A,B", help="from what (default: all other columns)"
     )
     parser.add_argument(
-        "--drop-missing", action="store_true", help="go on without rows that miss a value"
+        "--drop-missing", action="store_true", help="leave out the rows that miss a value"
     )
 
 
