@@ -206,7 +206,7 @@ def _missing_text(path, columns, missing, kept, filled, drop_missing):
     return f"{where}; fill them, or leave those rows out, --drop-missing (drop_missing=True)"
 
 
-def _too_large_text(value, largest, dtype):
+def _too_large_text(value: float, largest: float, dtype: str) -> str:
     if np.isinf(value):
         return "the number is infinite or too large; correct it or drop the line"
     wider = ", or compute in float64 (--float64)" if dtype == "float32" else ""

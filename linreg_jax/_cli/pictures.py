@@ -2,6 +2,7 @@
 
 import io
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -17,12 +18,13 @@ from linreg_jax.data import load_hubble
 from linreg_jax.diagnosis import diagnose
 from linreg_jax.losses import mse
 from linreg_jax.model import init_params
+from linreg_jax.records import Fit
 from linreg_jax.training import fit
 
 _STEPS = 100  # of a path, unless the arguments say otherwise
 
 
-def require_format(path, *, is_film):
+def require_format(path: str, *, is_film: bool) -> None:
     """Raises where a file of such a name cannot be drawn.
 
     Raises:
@@ -37,7 +39,7 @@ def require_format(path, *, is_film):
         raise ValueError(f"{path} has no kind of picture in its name: end it in .png, .pdf or .svg")
 
 
-def draw(arguments, job) -> None:
+def draw(arguments: Namespace, job: Job) -> None:
     """The picture of `linreg-jax plot`.
 
     Raises:
@@ -47,7 +49,7 @@ def draw(arguments, job) -> None:
     path, kind = arguments.out, arguments.kind
     over = None if arguments.over is None else _over(arguments.over, job)
 
-    def run(rate=None, *, record):
+    def run(rate: float | None = None, *, record: bool) -> Fit:
         return train(job, arguments, rate=rate, num_steps=_STEPS, record=record)
 
     every = recorded_every(steps_to_take(job, arguments, _STEPS))
@@ -98,7 +100,7 @@ def draw(arguments, job) -> None:
     _write(figure, path)
 
 
-def draw_fit(path, job, arguments, result) -> None:
+def draw_fit(path: str, job: Job, arguments: Namespace, result: Fit) -> None:
     """The picture of `linreg-jax fit --plot`: the fit, and how the loss went down."""
     figure = Figure(figsize=(11.0, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -110,7 +112,7 @@ def draw_fit(path, job, arguments, result) -> None:
     _write(figure, path)
 
 
-def draw_hubble(path) -> None:
+def draw_hubble(path: str) -> None:
     """Hubble's fit, and the ways to it over the loss."""
     data = load_hubble()
     best = float(diagnose(data, mse).best_rate)
@@ -133,18 +135,18 @@ def _loss_name(arguments: Namespace, job: Job) -> str:
     return str(job.loss) + (" of a mini-batch" if arguments.batch_size is not None else "")
 
 
-def _one(arguments):
+def _one(arguments: Namespace) -> float | None:
     """The first of the rates given, or None."""
     return arguments.rates[0] if arguments.rates else None
 
 
-def _telling_rates(job, arguments):
+def _telling_rates(job: Job, arguments: Namespace) -> Sequence[float | None]:
     """A slow rate, a good one and one that swings, for plain gradient descent; else the one."""
     plain = arguments.optimizer == "sgd" and arguments.batch_size is None
     return _rates_around(job, (0.05, 0.5, 0.95)) if plain and is_smooth(job.loss) else [None]
 
 
-def _rates_around(job, shares):
+def _rates_around(job: Job, shares: Sequence[float]) -> list[float]:
     """Shares of the largest stable rate.
 
     Raises:
@@ -157,7 +159,7 @@ def _rates_around(job, shares):
     return [share * limit for share in shares]
 
 
-def _over(names, job):
+def _over(names: Sequence[str], job: Job) -> tuple[int | str, int | str]:
     """The two parameters that `--over` names.
 
     Raises:
@@ -168,14 +170,15 @@ def _over(names, job):
         if name not in known:
             raise ValueError(f"--over must name features or intercept, got {name!r}")
     if len(names) != 2:
-        second = "intercept" if names[0] != "intercept" else job.features[0]
+        other = "intercept" if names[0] != "intercept" else job.features[0]
         raise ValueError(
-            f"--over must name two parameters, for instance {names[0]},{second}, got {len(names)}"
+            f"--over must name two parameters, for instance {names[0]},{other}, got {len(names)}"
         )
-    return tuple(known[name] for name in names)
+    first, second = (known[name] for name in names)
+    return first, second
 
 
-def _write(figure, path):
+def _write(figure: Figure, path: str) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format=Path(path).suffix.lower().lstrip("."), dpi=150)
     write_whole(path, [picture.getvalue()])
