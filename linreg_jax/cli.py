@@ -1,12 +1,13 @@
 """The command line: `linreg-jax`, or `python -m linreg_jax`."""
 
-import os
 import sys
+from argparse import ArgumentParser
 
 import jax
 
 from linreg_jax._cli import commands
 from linreg_jax._cli.arguments import make_parser
+from linreg_jax._cli.terminal import flush, prepared_streams
 from linreg_jax._training.result import DivergedError
 
 INTERRUPTED = 130
@@ -20,13 +21,19 @@ def main(argv: list[str] | None = None) -> int:
       argv: the arguments; None: those of the process.
 
     Returns:
-      The exit code: 0 where all is well, 1 where a run diverged or a gradient is wrong, 2 where the
-      arguments or a file are, 130 where Ctrl-C ended it.
+      The exit code: 0 where all is well, 1 where a run diverged or ended with a larger loss than
+      it began with, or a gradient is wrong, 2 where the arguments or a file are, 130 where Ctrl-C
+      ended it.
 
     Raises:
       SystemExit: after --help, and where the arguments cannot be read.
     """
-    parser = make_parser()
+    with prepared_streams():
+        return _run(make_parser(), argv)
+
+
+def _run(parser: ArgumentParser, argv: list[str] | None) -> int:
+    """`main` where the streams can be written to."""
     arguments = parser.parse_args(argv)
     of_hubble = (arguments.hubble_seed, arguments.hubble_plot, arguments.hubble_float64 or None)
     if arguments.run is commands.demonstration:
@@ -36,10 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with jax.enable_x64(arguments.float64):
             code = arguments.run(arguments)
-        sys.stdout.flush()
+        flush()
         return code
     except BrokenPipeError:  # whoever read our output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except DivergedError as error:
         print(f"linreg-jax: {error}", file=sys.stderr)
@@ -51,12 +57,12 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         return _refuse(f"not enough memory, choose fewer --features: {error}")
-    except KeyboardInterrupt:
-        print("linreg-jax: interrupted; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"linreg-jax: interrupted; {str(error) or 'nothing was written'}", file=sys.stderr)
         return INTERRUPTED
 
 
-def _refuse(text):
+def _refuse(text: str) -> int:
     """Bad arguments or files: one line on standard error, and the exit code."""
     print(f"linreg-jax: {' '.join(text.split())}", file=sys.stderr)
     return 2

@@ -1,4 +1,4 @@
-"""Pictures of fits, losses and gradients; needs matplotlib, `pip install linreg-jax[plot]`.
+"""Pictures of fits, losses and gradients; needs matplotlib, `pip install matplotlib`.
 
 Every function takes results and draws into the Axes it is given, or into a new figure, and returns
 the Axes. The colours are those of Okabe and Ito (2008), told apart by colour-blind eyes; line

@@ -60,7 +60,7 @@ def save(result: Record, path: str | os.PathLike) -> None:
 
     The file is written beside its place, and takes it only when it is complete and on the disk: an
     error or a crash at any moment leaves what was there before. (A process that is killed may leave
-    `.NAME.*.tmp` beside it, which can be deleted.)
+    `.NAME.*.tmp` beside it, which can be deleted.) A file that is replaced keeps its permissions.
 
     Args:
       result: a `Fit`, `TrainState`, `ChunkState`, `Params`, `Dataset`, `Standardization`,
@@ -70,7 +70,7 @@ def save(result: Record, path: str | os.PathLike) -> None:
     Raises:
       TypeError: not such a record, or a field that holds something else than arrays, random keys,
         numbers, texts, None and tuples of them; called under a transformation.
-      ValueError: the path is a folder; an array that is spread over several processes.
+      ValueError: the path is empty or a folder; an array that is spread over several processes.
       OSError: no such folder, no space left, not allowed to write.
 
     Example:
@@ -85,10 +85,11 @@ def save(result: Record, path: str | os.PathLike) -> None:
             f"result must be one of {', '.join(_RECORDS)}, got {type(result).__name__}: "
             "save the records one by one, other arrays with numpy.savez"
         )
+    _require_name(path)
     place = Path(os.path.realpath(path))
-    if place.is_dir():
+    if os.path.isdir(place):
         raise ValueError(f"{path} is a folder: give the file in it a name")
-    if not place.parent.is_dir():
+    if not os.path.isdir(place.parent):
         raise FileNotFoundError(f"{path} is in a folder that does not exist: make {place.parent}")
     arrays: list[np.ndarray] = []
     described = _describe(result, type(result).__name__, arrays)
@@ -98,7 +99,7 @@ def save(result: Record, path: str | os.PathLike) -> None:
         "arrays": [[array.dtype.name, array.shape] for array in arrays],
         "record": described,
     }
-    write_whole(place, _parts(header, arrays))
+    write_whole(path, _parts(header, arrays))
 
 
 def load(path: str | os.PathLike) -> Any:
@@ -114,8 +115,8 @@ def load(path: str | os.PathLike) -> Any:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: a folder; a file that `save` did not write, is cut short or damaged, or that a
-        newer version wrote; arrays of 64 bits while `jax_enable_x64` is off.
+      ValueError: an empty path or a folder; a file that `save` did not write, is cut short or
+        damaged, or that a newer version wrote; arrays of 64 bits while `jax_enable_x64` is off.
 
     Example:
       >>> import pathlib, tempfile
@@ -124,6 +125,7 @@ def load(path: str | os.PathLike) -> Any:
       >>> load(path)
       Params(weights=Array([5.], dtype=float32), bias=Array(30., dtype=float32))
     """
+    _require_name(path)
     place = Path(path)
     if place.is_dir():
         raise ValueError(f"{path} is a folder: name the file in it")
@@ -146,6 +148,11 @@ def load(path: str | os.PathLike) -> Any:
             f"install {writer}, which wrote it"
         )
     return jax.tree_util.tree_map_with_path(functools.partial(_as_jax, path, record), record)
+
+
+def _require_name(path: str | os.PathLike) -> None:
+    if not os.fspath(path):
+        raise ValueError("path is empty: give the file a name")
 
 
 def _version(package):

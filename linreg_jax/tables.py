@@ -1,15 +1,17 @@
 """Tables from files: columns of numbers, by name, out of CSV and .npz.
 
 A CSV file starts with a line of column names. Commas, semicolons and tabs are told apart by that
-line; quotes, a byte-order mark and Windows line ends are understood. An .npz file holds NumPy
-arrays: one of shape [n] is a column, one of shape [n, d] is d columns, X0, X1, ... where it is
-called X.
+line; quotes, a byte-order mark and every kind of line end are understood. A blank line is a row
+that misses its value where the file has one column; in a file of more columns it is no row, as in
+pandas. Blank lines at the end are never rows. An .npz file holds NumPy arrays: one of shape [n] is
+a column, one of shape [n, d] is d columns, X0, X1, ... where it is called X.
 
 Only the columns asked for are made numbers, piece by piece, so that memory holds the result and
 little else.
 """
 
 import difflib
+import os
 import zipfile
 import zlib
 from collections import Counter
@@ -20,6 +22,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from linreg_jax._csv import CsvFile
+from linreg_jax._files import STANDARD_INPUT, on_disk
 from linreg_jax.model import Params
 
 
@@ -31,12 +34,16 @@ class Table(NamedTuple):
       y: [n] target; None where none was asked for.
       features: the d names.
       kept: [m] bool, which of the file's m rows are here; the others miss a value.
+      num_blank: blank lines between the rows of a file of several columns, which are no rows.
+      blank_lines: the numbers of the first few of them.
     """
 
     X: np.ndarray
     y: np.ndarray | None
     features: tuple[str, ...]
     kept: np.ndarray
+    num_blank: int = 0
+    blank_lines: tuple[int, ...] = ()
 
 
 class ColumnModel(NamedTuple):
@@ -61,6 +68,8 @@ class _Source(Protocol):
     names: tuple[str, ...]
     num_rows: int
     place: str
+    num_blank: int
+    blank_lines: tuple[int, ...]
 
     def batches(self, chosen: Sequence[int]) -> Iterator[tuple[np.ndarray, Sequence[int]]]: ...
 
@@ -76,7 +85,8 @@ def read_table(
     """The numbers of some columns of a file.
 
     Args:
-      path: a file whose name ends in .npz, or a CSV file of any name.
+      path: a file whose name ends in .npz, or a CSV file of any name; a pipe, or `-` for standard
+        input, holds CSV.
       target: name of the column to predict; None: no target is read.
       features: names of the columns to predict from; None: all but the target.
       dtype: "float32" or "float64", what X and y hold.
@@ -99,11 +109,22 @@ def read_table(
       >>> table.features, table.X.shape, float(table.y[0])
       (('distance_mpc',), (24, 1), 170.0)
     """
-    path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a directory: pass a CSV or .npz file")
-    if not path.exists():
+    if os.fspath(path) != STANDARD_INPUT and not os.path.exists(path):
         raise FileNotFoundError(f"{path}: there is no such file")
+    with on_disk(path) as place:
+        return _read(place, target, features, dtype, drop_missing)
+
+
+def _read(
+    path: Path,
+    target: str | None,
+    features: Sequence[str] | None,
+    dtype: str,
+    drop_missing: bool,
+) -> Table:
+    """`read_table` of a file that can be read again."""
     source: _Source = _NpzFile(path) if path.suffix.lower() == ".npz" else CsvFile(path)
     names = choose_columns(path, source.names, target, features)
     d = len(names)
@@ -132,10 +153,15 @@ def read_table(
         raise ValueError(f"{path} has a header and no rows")
     if missing.any() and not (drop_missing and filled):
         raise ValueError(_missing_text(path, columns, missing, kept, filled, drop_missing))
-    return Table(X[:filled], None if target is None else y[:filled], names, np.concatenate(kept))
+    y_filled = None if target is None else y[:filled]
+    return Table(
+        X[:filled], y_filled, names, np.concatenate(kept), source.num_blank, source.blank_lines
+    )
 
 
-def choose_columns(path, names, target, features):
+def choose_columns(
+    path: Path, names: Sequence[str], target: str | None, features: Sequence[str] | None
+) -> tuple[str, ...]:
     """The features' names, after everything about names is found right."""
     twice = [name for name, times in Counter(names).items() if times > 1 and name]
     if twice:
@@ -180,13 +206,13 @@ def _missing_text(path, columns, missing, kept, filled, drop_missing):
     return f"{where}; fill them, or leave those rows out, --drop-missing (drop_missing=True)"
 
 
-def _too_large_text(value, largest, dtype):
+def _too_large_text(value: float, largest: float, dtype: str) -> str:
     if np.isinf(value):
         return "the number is infinite or too large; correct it or drop the line"
-    mend = ", or compute in float64 (--float64)" if dtype == "float32" else ""
+    wider = ", or compute in float64 (--float64)" if dtype == "float32" else ""
     return (
         f"{value:g} is too large to compute with in {dtype} (at most {largest:.2g}): rescale the "
-        f"column{mend}"
+        f"column{wider}"
     )
 
 
@@ -194,19 +220,29 @@ class _NpzFile:
     """The columns of an .npz file; see `CsvFile`."""
 
     place = "row"
+    num_blank = 0
+    blank_lines: tuple[int, ...] = ()
 
     def __init__(self, path: Path):
-        mend = "np.savez(path, X=X, y=y) makes one"
+        makes_one = "np.savez(path, X=X, y=y) makes one"
         if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is not an .npz file, or a part of one: {mend}")
+            raise ValueError(f"{path} is not an .npz file, or a part of one: {makes_one}")
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 loaded = {name: arrays[name] for name in arrays.files}
-        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError: a password, or a compression that this Python cannot read
+        except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             why = "it holds Python objects" if "allow_pickle" in str(error) else str(error)
-            raise ValueError(f"{path} is not an .npz file of numbers ({why}): {mend}") from None
+            raise ValueError(
+                f"{path} is not an .npz file of numbers ({why}): {makes_one}"
+            ) from None
         columns: dict[str, np.ndarray] = {}
         for name, array in loaded.items():
+            if not isinstance(array, np.ndarray):  # the bytes of a file of another kind
+                raise ValueError(
+                    f"{path} is not an .npz file of numbers ({name!r} in it is no array): "
+                    f"{makes_one}"
+                )
             if array.ndim not in (1, 2):
                 raise ValueError(
                     f"{path}, array {name!r} has shape {list(array.shape)}: columns are [n] or "
@@ -229,7 +265,7 @@ class _NpzFile:
         self._columns = tuple(columns.values())
         self.num_rows = len(self._columns[0])
 
-    def batches(self, chosen):
+    def batches(self, chosen: Sequence[int]) -> Iterator[tuple[np.ndarray, Sequence[int]]]:
         for i in chosen:
             column = self._columns[i]
             if column.dtype.kind not in "fiub":

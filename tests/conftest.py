@@ -5,6 +5,9 @@ import importlib.util
 import jax
 import pytest
 
+from linreg_jax.cli import main
+from tests import command_line
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -38,3 +41,30 @@ def x64():
 def pytest_make_parametrize_id(config, val):
     """Functions by name, not by address: every process must give a test the same name."""
     return getattr(val, "__name__", None) if callable(val) else None
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    """`(X, y)` for the command line."""
+    return command_line.make_numbers()
+
+
+@pytest.fixture
+def table(numbers, tmp_path):
+    """The path of a CSV file of them. All tests fit as many rows, or each would compile anew."""
+    return command_line.write(tmp_path / "table.csv", *numbers)
+
+
+@pytest.fixture
+def run(capsys):
+    """Arguments -> `(code, out, err)` of the command line."""
+
+    def run(*arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

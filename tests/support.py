@@ -62,3 +62,18 @@ def make_problem(
         jnp.asarray(rng.normal(size=targets), dtype) if intercept else None,
     )
     return params, as_dataset(X.astype(dtype), y.astype(dtype), sample_weight)
+
+
+def cut(data, sizes):
+    """(X, y) or (X, y, sample_weight) in NumPy, of so many rows each."""
+    columns = [np.asarray(column) for column in data[:3] if column is not None]
+    ends = np.cumsum(sizes)
+    return [tuple(c[e - s : e] for c in columns) for s, e in zip(sizes, ends, strict=True)]
+
+
+def same_bits(a, b):
+    a, b = jax.tree.leaves(a), jax.tree.leaves(b)
+    return len(a) == len(b) and all(
+        x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True)
+        for x, y in zip(a, b, strict=True)
+    )

@@ -23,9 +23,9 @@ from linreg_jax import (
     training,
 )
 from linreg_jax._training.batches import batches_per_epoch, mini_batches
-from linreg_jax.streaming import ChunkError, fit_chunks, open_chunks
+from linreg_jax.streaming import fit_chunks, open_chunks
 from tests.reference import TABLE, value_and_gradient
-from tests.support import make_problem, relative_error
+from tests.support import cut, make_problem, relative_error, same_bits
 
 KEY = jax.random.key(3)
 batches_of = jax.jit(mini_batches, static_argnames="batch_size")
@@ -35,13 +35,6 @@ adam = functools.partial(optax.adam, b1=0.8)
 def falling(step):
     """A schedule that lasts over many chunks."""
     return 0.1 / (1 + step)
-
-
-def cut(data, sizes):
-    """(X, y) or (X, y, sample_weight) in NumPy, of so many rows each."""
-    columns = [np.asarray(column) for column in data[:3] if column is not None]
-    ends = np.cumsum(sizes)
-    return [tuple(c[e - s : e] for c in columns) for s, e in zip(sizes, ends, strict=True)]
 
 
 def batches_by_hand(chunks, num_epochs, batch_size):
@@ -125,14 +118,6 @@ def test_a_schedule_goes_on_from_chunk_to_chunk(x64, shrink):
     assert int(count) == int(fitted.state.state.step) == 6
 
 
-def same_bits(a, b):
-    a, b = jax.tree.leaves(a), jax.tree.leaves(b)
-    return len(a) == len(b) and all(
-        x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True)
-        for x, y in zip(a, b, strict=True)
-    )
-
-
 WAYS = {
     "sgd": (mse, {"learning_rate": 0.05}),
     "adam": (mae, {"learning_rate": 0.01, "optimizer": adam}),
@@ -211,54 +196,6 @@ def test_a_run_that_diverges_keeps_the_last_finite_parameters(at):
     place = int(fitted.state.epoch), int(fitted.state.chunk)
     assert place == divmod(len(fitted.losses) - 1, 2)
     assert len(read) == len(fitted.losses) + 1  # one chunk ahead, and no further
-
-
-X, y = (np.asarray(column) for column in make_problem(7, n=10)[1][:2])
-BROKEN = np.where(np.arange(10)[:, None] == 4, np.nan, X).astype(np.float32)
-BAD = {
-    "NaN": ((BROKEN, y), ValueError, r"X holds 4 values that are not finite"),
-    "features": ((X[:, :2], y), ValueError, "X has 2 features.*but 4 are expected"),
-    "dtype": ((X.astype(float), y), TypeError, "are float64, but float32 is expected"),
-    "targets": ((X, y[:, None]), ValueError, r"y is \[n, 1\], but \[n\] is expected"),
-    "no rows": ((X[:0], y[:0]), ValueError, "holds no examples"),
-    "no pair": (X, TypeError, r"a chunk is \(X, y\)"),
-    "raises": (None, OSError, "the disk is gone"),
-}
-
-
-@pytest.mark.parametrize("bad", BAD, ids=BAD)
-def test_a_bad_chunk_is_named_and_the_work_so_far_goes_on(bad):
-    chunk, kind, text = BAD[bad]
-    params, _ = make_problem(7, n=10)
-    good = [(X, y), (-X, y), (X, -y)]
-    settings = {"learning_rate": 0.05, "num_epochs": 2, "batch_size": 5, "key": KEY}
-
-    def failing(epoch):
-        for index, right in enumerate(good):
-            if (epoch, index) == (1, 1) and chunk is None:
-                raise OSError("the disk is gone")
-            yield chunk if (epoch, index) == (1, 1) else right
-
-    with pytest.raises(ChunkError, match=f"chunk 1 of epoch 1: .*{text}") as caught:
-        fit_chunks(mse, params, failing, **settings)
-    error = caught.value
-    assert error.chunk == 1
-    assert isinstance(error.__cause__, kind)
-    assert (int(error.so_far.epoch), int(error.so_far.chunk)) == (1, 1)
-    finished = fit_chunks(mse, error.so_far, good, **settings)
-    assert same_bits(finished.state, fit_chunks(mse, params, good, **settings).state)
-
-
-def test_a_state_goes_on_with_chunks_of_its_kind():
-    params, data = make_problem(8, n=10)
-    chunk = tuple(np.asarray(column) for column in data[:2])
-    settings = {"learning_rate": 0.05, "num_epochs": 2, "batch_size": 5, "key": KEY}
-    state = fit_chunks(mse, params, [chunk], **{**settings, "num_epochs": 1}).state
-    with pytest.raises(ChunkError, match="chunk 0 of epoch 1: X has 2 features"):
-        fit_chunks(mse, state, [(chunk[0][:, :2], chunk[1])], **settings)
-    later = state._replace(chunk=jnp.int32(3))
-    with pytest.raises(ValueError, match="epoch 1 has 1 chunks, and 3 are expected at least"):
-        fit_chunks(mse, later, [chunk], **settings)
 
 
 def test_chunks_of_one_size_compile_once():

@@ -3,70 +3,15 @@
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
 import pytest
 
-from linreg_jax import Params, huber, ridge
-from linreg_jax._cli import job
-from linreg_jax._training.result import Status
+from linreg_jax import huber, ridge
 from linreg_jax.checking import Comparison, GradientReport
-from linreg_jax.cli import main
-from linreg_jax.saving import load, save
-from linreg_jax.tables import ColumnModel
-
-ROWS = 60
-WEIGHTS, INTERCEPT = np.array([2.0, -300.0, 0.04]), 7.0
-
-
-@pytest.fixture(scope="module")
-def numbers():
-    """[n, 3] features of very different size, [n] targets that they give but for some noise."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(ROWS, 3)) * [10, 0.1, 500] + [50, 2, 0]
-    return X, X @ WEIGHTS + INTERCEPT + rng.normal(size=ROWS)
-
-
-def write(path, X, y):
-    """A CSV file of features and targets; the name of a column holds a comma."""
-    rows = "".join(",".join(map(repr, row)) + "\n" for row in np.c_[X, y].tolist())
-    path.write_text('size,"age, years",height,price\n' + rows)
-    return path
-
-
-@pytest.fixture
-def table(numbers, tmp_path):
-    """The path of a CSV file of them. All tests fit as many rows, or each would compile anew."""
-    return write(tmp_path / "table.csv", *numbers)
-
-
-@pytest.fixture
-def run(capsys):
-    """Arguments -> `(code, out, err)`."""
-
-    def run(*arguments):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-def exact(X, y):
-    """Least squares in NumPy float64: the weights, then the intercept."""
-    return np.linalg.lstsq(np.c_[X, np.ones(len(X))], y)[0]
-
-
-def in_order(found):
-    return np.array([*found["coefficients"].values(), found["intercept"]])
+from linreg_jax.saving import load
+from tests.command_line import ROWS, assert_refused, exact, in_order, write
 
 
 def test_fit_prints_the_coefficients_in_the_units_of_the_file(run, table, numbers):
@@ -103,6 +48,7 @@ def test_json_holds_what_the_help_says(run, table, numbers, tmp_path):
         "dropped_rows",
         "loss",
         "optimizer",
+        "first_learning_rate",
         "learning_rate",
         "dtype",
         "standardized",
@@ -198,6 +144,43 @@ def test_auto_rates_do_not_explode_without_standardizing(run, table, numbers):
     assert json.loads(out)["training"]["loss"] < 0.1 * (numbers[1] ** 2).mean()
 
 
+@pytest.mark.parametrize(
+    ("options", "falls"),
+    [
+        (("--loss", "mae"), True),
+        (("--optimizer", "adam"), True),
+        (("--loss", "mae", "--optimizer", "momentum"), True),
+        (("--loss", "mae", "--learning-rate", 0.5), False),
+        (("--loss", "huber:1.35", "--optimizer", "momentum"), False),
+        ((), False),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else str(value),
+)
+def test_the_report_says_whether_the_learning_rate_fell(run, table, tmp_path, options, falls):
+    path = tmp_path / "fit.json"
+    arguments = ("--target", "price", "--steps", 20, "--json", path, *options)
+    code, out, err = run("fit", table, *arguments)
+    assert (code, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if line.startswith("learning rate")]
+    found = json.loads(path.read_text())
+    first, last = found["first_learning_rate"], found["learning_rate"]
+    if falls:
+        # Step 19 of 20, of a fall to 1/10,000 after step 20; float32.
+        assert last / first == pytest.approx(1e-4 ** (19 / 20), rel=1e-4)
+        assert f"falling from {first:.4g} to {last:.4g} on standardized features" in line
+    else:
+        assert first == last
+        assert "falling" not in line
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_the_help_says_what_auto_means(run):
+    _, out, _ = run("fit", "--help")
+    said = " ".join(out.split())
+    assert "falls to 1/10,000 of a first one" in said
+    assert "the best constant rate where there is one, else one that falls ten-thousandfold" in said
+
+
 def test_an_explosion_says_which_rate_would_not(run, table, tmp_path):
     model = tmp_path / "m.model"
     arguments = ("fit", table, "--target", "price", "--learning-rate", 5, "--save", model)
@@ -206,6 +189,18 @@ def test_an_explosion_says_which_rate_would_not(run, table, tmp_path):
     assert "diverged at step" in err
     assert err.count("\n") == 1
     assert not model.exists()
+
+
+def test_a_run_that_ends_with_a_larger_loss_is_an_error(run, table, tmp_path):
+    """Each step doubles the distance along the intercept: large, finite and no fit."""
+    outputs = ("--save", tmp_path / "m.model", "--json", tmp_path / "fit.json")
+    arguments = ("--target", "price", "--learning-rate", 1.5, "--steps", 30, *outputs)
+    code, out, err = run("fit", table, *arguments)
+    assert (code, out) == (1, "")
+    assert "ended with a larger loss than it began with" in err
+    assert "largest stable rate" in err
+    assert err.endswith("; nothing was written\n")
+    assert os.listdir(tmp_path) == ["table.csv"]
 
 
 @pytest.mark.parametrize(("error", "code", "verdict"), [(0.0, 0, "ok: "), (1.0, 1, "WRONG")])
@@ -238,75 +233,6 @@ def test_diagnose_speaks_of_the_columns_before_and_after_standardizing(run, tabl
     assert out.count("Gradient descent explodes") == 2
     _, alone, _ = run("diagnose", table, "--target", "price", "--no-standardize")
     assert alone.count("Gradient descent explodes") == 1
-
-
-def test_wrong_names_and_files(run, table, tmp_path):
-    """Each bad input: one line that says what to do, exit code 2, and nothing written."""
-    empty, folder, other = tmp_path / "empty.csv", tmp_path / "folder", tmp_path / "other.csv"
-    empty.write_text("")
-    folder.mkdir()
-    other.write_text("size,height\n1,2\n")
-    cases = {
-        "missing file": (tmp_path / "none.csv", "price", "none.csv: there is no such file"),
-        "directory": (folder, "price", "folder is a directory"),
-        "empty": (empty, "price", "empty.csv is empty"),
-        "target": (table, "Prise", "no column 'Prise': did you mean 'price'?"),
-    }
-    before = sorted(os.listdir(tmp_path))
-    for command in ("fit", "check", "diagnose"):
-        for file, target, message in cases.values():
-            assert_refused(run(command, file, "--target", target), message)
-    model = tmp_path / "m.model"
-    params = Params(np.array([1.0, 2.0]), np.array(3.0))
-    with jax.enable_x64(True):
-        save(ColumnModel(params, ("size", "weight"), "price", "mse"), model)
-    assert_refused(
-        run("predict", other, "--model", model),
-        "no column 'weight': did you mean 'height'? It has size, height (the model reads size, w",
-    )
-    with jax.enable_x64(True):
-        save(params, model)
-    assert_refused(run("predict", other, "--model", model), "holds a Params, not a model")
-    assert_refused(run("predict", other, "--model", table), "not a file that linreg_jax saved")
-    assert_refused(run("predict", other, "--model", folder), "is a folder")
-    model.write_bytes(model.read_bytes()[:-1])
-    assert_refused(run("predict", other, "--model", model), "is damaged or cut short")
-    assert_refused(run("predict", other, "--model", tmp_path / "no"), "no is missing")
-    model.unlink()
-    assert sorted(os.listdir(tmp_path)) == before
-
-
-def assert_refused(result, message):
-    code, out, err = result
-    assert (code, out) == (2, "")
-    assert message in err
-    assert err.startswith("linreg-jax")
-    assert err.count("\n") == 1
-    assert "Traceback" not in err
-
-
-BAD_CONTENT = {
-    "no header": ("1,2\n3,4\n", "has no header"),
-    "header only": ("a,y\n", "has a header and no rows"),
-    "a name twice": ("a,a,y\n1,2,3\n", "'a' first: rename one"),
-    "text": ("a,y\n1,2\nold,3\n", "line 3, column 'a': 'old' is not a number"),
-    "ragged": ("a,y\n1,2\n3\n", "line 3 has 1 field, but line 1 names 2"),
-    "missing": (
-        "a,y\n1,2\n,3\nNA,4\n",
-        "2 of 3 rows: 2 in 'a'; fill them, or leave those rows out",
-    ),
-    "1e308": ("a,y\n1,2\n1e308,3\n", "line 3, column 'a': 1e+308 is too large"),
-}
-
-
-@pytest.mark.parametrize("command", ["fit", "check", "diagnose", "plot"])
-@pytest.mark.parametrize(("content", "message"), BAD_CONTENT.values(), ids=BAD_CONTENT)
-def test_bad_content(run, tmp_path, command, content, message):
-    path, out = tmp_path / "bad.csv", tmp_path / "out.png"
-    path.write_text(content)
-    outputs = {"fit": ("--save", out), "plot": ("--out", out)}.get(command, ())
-    assert_refused(run(command, path, "--target", "y", *outputs), message)
-    assert os.listdir(tmp_path) == ["bad.csv"]
 
 
 @pytest.mark.parametrize(
@@ -367,188 +293,3 @@ def test_a_constant_column_is_warned_of(run, tmp_path):
     assert "warning: constant, so without a say beside the intercept: one" in err
     assert err.count("\n") == 1
     assert json.loads(out)["coefficients"]["one"] == 0
-
-
-def test_outputs_that_cannot_be_written_are_found_before_anything_is_read(run, table, tmp_path):
-    """The input does not exist, and is not what is complained about."""
-    nowhere, folder = tmp_path / "nowhere" / "x.png", tmp_path / "folder.png"
-    folder.mkdir()
-    under_file = table / "x.png"
-    before = table.read_bytes()
-    for path in (nowhere, folder, under_file):
-        for option in ("--save", "--json", "--plot"):
-            code, _, err = run("fit", tmp_path / "none.csv", "--target", "y", option, path)
-            assert code == 2
-            assert str(path) in err
-            assert "none.csv" not in err
-        assert_refused(run("plot", "none.csv", "--target", "y", "--out", path), str(path))
-        assert_refused(run("predict", "none.csv", "--model", "m", "--out", path), str(path))
-    message = "give the output another name"
-    assert_refused(run("fit", table, "--target", "price", "--json", table), message)
-    twice = ("--save", tmp_path / "same", "--json", tmp_path / "same")
-    assert_refused(run("fit", table, "--target", "price", *twice), "two outputs have the same")
-    assert_refused(run("plot", table, "--target", "y", "--out", tmp_path / "x.doc"), "no kind of")
-    film = ("--kind", "animation", "--out", tmp_path / "x.png")
-    assert_refused(run("plot", table, "--target", "y", *film), "a film is a .gif or an .mp4")
-    assert table.read_bytes() == before
-    assert sorted(os.listdir(tmp_path)) == ["folder.png", "table.csv"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["fit"], "the following arguments are required: FILE, --target"),
-        (["fti"], "invalid choice: 'fti'"),
-        (["fit", "f", "--target", "y", "--loss", "msle"], "must be one of mse, half_mse, sse"),
-        (["fit", "f", "--target", "y", "--loss", "huber:-1"], "delta must be a finite number"),
-        (["fit", "f", "--target", "y", "--loss", "huber:a"], "'huber:a'"),
-        (["fit", "f", "--target", "y", "--loss", "mae:1"], "must be one of"),
-        (["fit", "f", "--target", "y", "--loss", "quantile:1.5"], "strictly between 0 and 1"),
-        (["fit", "f", "--target", "y", "--steps", "0"], "must be a whole number from 1 to"),
-        (["fit", "f", "--target", "y", "--steps", "1", "--epochs", "1"], "not allowed with"),
-        (["fit", "f", "--target", "y", "--learning-rate", "fast"], "more than 0, got 'fast'"),
-        (["fit", "f", "--target", "y", "--learning-rate", "nan"], "more than 0, got 'nan'"),
-        (["fit", "f", "--target", "y", "--test-fraction", "1"], "between 0 and 1, got '1'"),
-        (["fit", "f", "--target", "y", "--seed", "-1"], "must be a whole number from 0 to"),
-        (["fit", "f", "--target", "y", "--features", "a,,b"], "names with commas between"),
-        (["fit", "f", "--target", "y", "--features", ""], "names with commas between"),
-        (["fit", "f", "--target", "y", "--ridge", "-1"], "at least 0, got '-1'"),
-        (["fit", "f", "--target", "y", "--optimizer", "sdg"], "invalid choice: 'sdg'"),
-        (["plot", "f", "--target", "y", "--out", "x", "--rates", "1,,2"], "got ''"),
-        (["--float64", "fit", "f", "--target", "y"], "stand behind the command"),
-        (["--plot", "nowhere/x.png"], "there is no folder"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_bad_arguments(run, arguments, message):
-    assert_refused(run(*arguments), message)
-
-
-def test_arguments_that_do_not_fit_the_data(run, table):
-    for options, message in [
-        (("--epochs", 3), "--epochs needs --batch-size"),
-        (("--steps", 3, "--batch-size", 61), "at most the 60 rows to train on, got 61"),
-        (("--features", "size,price"), "'price' is the target"),
-        (("--features", "size,hight"), "did you mean 'height'"),
-        (("--test-fraction", 0.999), "leaves none to train on"),
-    ]:
-        assert_refused(run("fit", table, "--target", "price", *options), message)
-    for options, message in [
-        (("--over", "size"), "must name two parameters"),
-        (("--over", "size,hight"), "must name features or intercept, got 'hight'"),
-        (("--kind", "learning-rates", "--loss", "mae"), "--rates must say which"),
-    ]:
-        path = table.with_suffix(".png")
-        assert_refused(run("plot", table, "--target", "price", "--out", path, *options), message)
-        assert not path.exists()
-
-
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("surface", ("--over", "height,intercept")),
-        ("learning-rates", ("--rates", "0.1,0.6", "--steps", "5")),
-        ("losses", ()),
-        ("fit", ()),
-    ],
-)
-def test_plot_draws_a_picture(run, table, kind, options):
-    path = table.with_suffix(".png")
-    arguments = ("plot", table, "--target", "price", "--kind", kind, "--out", path)
-    assert run(*arguments, *options) == (0, f"{path}\n", "")
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert path.stat().st_size > 20_000
-    assert sorted(os.listdir(path.parent)) == ["table.csv", "table.png"]
-
-
-def test_fit_plot_and_a_picture_without_matplotlib(run, table, monkeypatch):
-    path = table.with_suffix(".svg")
-    assert run("fit", table, "--target", "price", "--plot", path)[0] == 0
-    assert "<svg" in path.read_text()[:500]
-    monkeypatch.setitem(sys.modules, "linreg_jax._cli.pictures", None)
-    refused = run("fit", table, "--target", "price", "--plot", path)
-    assert_refused(refused, "pip install 'linreg-jax[plot]'")
-
-
-def test_the_demonstration_is_there_without_a_command(run, tmp_path, monkeypatch):
-    """What it prints has tests of its own."""
-    seen = []
-    monkeypatch.setattr(
-        "linreg_jax.demonstration.demonstrate",
-        lambda **settings: seen.append((settings, jax.config.jax_enable_x64)) or 0,
-    )
-    path = tmp_path / "hubble.png"
-    assert run() == (0, "", "")
-    assert run("--seed", 3, "--float64", "--plot", path) == (0, f"\npicture: {path}\n", "")
-    assert seen == [({"seed": None}, False), ({"seed": 3}, True)]
-    assert path.read_bytes().startswith(b"\x89PNG")
-
-
-def test_help_has_examples_of_every_command(run):
-    code, out, _ = run("--help")
-    assert code == 0
-    for command in ("fit", "predict", "check", "diagnose", "plot"):
-        assert f"linreg-jax {command}" in out or f"    {command}" in out
-        code, out_of_command, _ = run(command, "--help")
-        assert code == 0
-        assert f"usage: linreg-jax {command}" in out_of_command
-        assert "%(" not in out_of_command
-
-
-def interrupted(*arguments, **keywords):
-    raise KeyboardInterrupt
-
-
-def test_an_interrupted_fit_leaves_a_saved_model_whole(run, table, tmp_path, monkeypatch):
-    model = tmp_path / "m.model"
-    arguments = ("fit", table, "--target", "price", "--save", model)
-    assert run(*arguments)[0] == 0
-    before = model.read_bytes()
-    monkeypatch.setattr("linreg_jax._cli.commands.train", interrupted)
-    code, out, err = run(*arguments)
-    assert (code, out) == (130, "")
-    assert err == "linreg-jax: interrupted; nothing was written\n"
-    assert model.read_bytes() == before
-
-
-def test_a_run_stopped_at_its_progress_bar_is_reported_and_saved(run, table, tmp_path, monkeypatch):
-    def stopped(*arguments, **keywords):
-        result = job.train(*arguments, **keywords)
-        return result._replace(status=np.int32(Status.INTERRUPTED))
-
-    monkeypatch.setattr("linreg_jax._cli.commands.train", stopped)
-    model = tmp_path / "m.model"
-    code, out, _ = run("fit", table, "--target", "price", "--save", model)
-    assert code == 130
-    assert "interrupted after" in out
-    with jax.enable_x64(True):
-        assert load(model).target == "price"
-
-
-def test_a_reader_that_has_read_enough_is_no_error(tmp_path):
-    path, model = tmp_path / "long.csv", tmp_path / "m.model"
-    path.write_text("x\n" + "0.125\n" * 30_000)  # predictions of more bytes than a pipe holds
-    save(ColumnModel(Params(np.ones(1), np.array(0.0)), ("x",), "y", "mse"), model)
-    predict = [sys.executable, "-m", "linreg_jax", "predict", str(path), "--model", str(model)]
-    piped = f"{subprocess.list2cmdline(predict)} | head -n 2"
-    done = subprocess.run(["sh", "-c", piped], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("y\n0.125\n", "")
-
-
-def test_ctrl_c_ends_a_running_fit(table):
-    with table.open("a") as file:
-        file.write(",,,\n")  # dropped with a warning, which says that the process is under way
-    fit = [sys.executable, "-m", "linreg_jax", "fit", str(table), "--target", "price"]
-    slow = [*fit, "--drop-missing", "--loss", "mae", "--steps", "100000000"]
-    pipe = subprocess.PIPE
-    # A shell's background job, such as this may be, ignores Ctrl-C, and so would its children.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with subprocess.Popen(slow, stdout=pipe, stderr=pipe, text=True) as process:
-        signal.signal(signal.SIGINT, before)
-        assert "dropped 1 of 61 rows" in process.stderr.readline()
-        time.sleep(1)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    # It was compiling, or under way.
-    assert err == "linreg-jax: interrupted; nothing was written\n" or "interrupted after" in out

@@ -22,8 +22,8 @@ from linreg_jax import (
 )
 from linreg_jax._training import batches
 from linreg_jax._training.batches import batches_per_epoch, mini_batches, pad
-from tests.support import make_problem, relative_error
-from tests.test_training import joined, on_the_host, same_bits
+from tests.support import make_problem, relative_error, same_bits
+from tests.test_training import joined, on_the_host
 
 KEY = jax.random.key(0)
 batches_of = jax.jit(mini_batches, static_argnames="batch_size")

@@ -9,8 +9,7 @@ import pytest
 
 from linreg_jax import Status, fit, mse
 from linreg_jax.training import Progress
-from tests.support import make_problem
-from tests.test_training import same_bits
+from tests.support import make_problem, same_bits
 
 PARAMS, DATA = make_problem(0, n=60, d=3)
 KEY = jax.random.key(0)

@@ -1,6 +1,7 @@
 """tables: CSV and .npz into numbers, and one clear line for whatever a file can get wrong."""
 
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ BAD = {
     "text after blank lines": ("a,y\n\n1,2\n\n3,x\n", "line 5, column 'y': 'x' is not"),
     "a long text": ("a,y\n" + "x" * 99 + ",2\n", f"'{'x' * 27}...' is not a number"),
     "an underscore": ("a,y\n1_000,2\n", "'1_000' is not a number"),
-    "a decimal comma": ("a;y\n1,5;2\n", "'1,5' is not a number; write it with a decimal point"),
+    "a decimal comma": ("a;y\n1,5;2\n", "'1,5' is not a number; write 1.5"),
     "a date": ("a,y\n2020-01-01,2\n", "'2020-01-01' is not a number"),
     "bytes that are not UTF-8": (b"a,y\n\xe9,2\n", "line 2, column 'a': '\ufffd' is not a number"),
     "a header that is not UTF-8": (b"\xe9,y\n1,2\n", "line 1 is not UTF-8"),
@@ -257,6 +258,17 @@ def test_a_damaged_npz(savez):
     content[400] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"is not an .npz file of numbers \(Bad CRC"):
+        read_table(path, target="y")
+
+
+def test_an_npz_of_something_else_than_arrays(tmp_path):
+    path = tmp_path / "table.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("notes.txt", "no array")
+    message = (
+        r"table.npz is not an .npz file of numbers \('notes.txt' in it is no array\): np.savez"
+    )
+    with pytest.raises(ValueError, match=message):
         read_table(path, target="y")
 
 

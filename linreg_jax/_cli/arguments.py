@@ -3,7 +3,7 @@
 import argparse
 import csv
 
-from linreg_jax._cli import commands
+from linreg_jax._cli import commands, texts
 from linreg_jax.losses import (
     epsilon_insensitive,
     half_mse,
@@ -15,71 +15,6 @@ from linreg_jax.losses import (
     quantile,
     sse,
 )
-
-_DESCRIPTION = """\
-Linear regression on your own data: reads a CSV or .npz file, trains by gradient
-descent, and sets the exact answer beside it. Without a command: Hubble's nebulae
-of 1929, their gradients four ways, a verdict on learning rates, a fit."""
-
-_EXAMPLES = """\
-examples:
-  linreg-jax
-  linreg-jax fit houses.csv --target price --save houses.model
-  linreg-jax predict new.csv --model houses.model --out prices.csv
-  linreg-jax diagnose houses.csv --target price
-  linreg-jax plot houses.csv --target price --features area --out surface.png
-
-exit codes:
-  0 all is well, 1 a run diverged or a gradient is wrong, 2 the arguments or a
-  file are, 130 interrupted (Ctrl-C)"""
-
-_FIT_EXAMPLES = """\
-examples:
-  linreg-jax fit houses.csv --target price
-  linreg-jax fit houses.csv --target price --features area,rooms --test-fraction 0.2
-  linreg-jax fit houses.csv --target price --loss huber:1.35 --optimizer adam
-  linreg-jax fit houses.csv --target price --epochs 20 --batch-size 64 --seed 1
-  linreg-jax fit houses.csv --target price --save houses.model --json houses.json
-
-The features are standardized while training, and the coefficients are given in
-the units of the file. --ridge acts on the weights as they are trained.
-
---json FILE writes one object; every key is always there, and numbers that are
-not finite are null:
-  format          1; another number means that keys have changed their meaning
-  file            the file that was read
-  target          its name
-  features        their names, in order
-  rows            rows fitted to; with dropped_rows, those that missed a value
-  loss            as it is written in Python, with its penalty
-  optimizer       its name
-  learning_rate   of the last step
-  dtype           float32 or float64
-  standardized    true or false
-  status          converged, out_of_steps or interrupted
-  num_steps       steps taken
-  coefficients    {name: number} in the units of the file
-  intercept       a number
-  exact           {coefficients, intercept} of the exact minimum; null where the
-                  loss is not squared
-  training        {rows, loss, r2}: the loss without its penalty
-  test            the same of the rows held out; null without --test-fraction
-  seconds         {read, fit}"""
-
-_PLOT_EXAMPLES = """\
-kinds of pictures:
-  surface         the loss over two parameters (--over), and the paths walked on it
-  learning-rates  what a sweep of rates leads to, and the path of each (--rates)
-  losses          the loss by step, of each rate in --rates
-  fit             the line through the data, or predicted against observed
-  gradients       the four ways to the gradient against each other
-  animation       surface and fit, frame by frame, as .gif (or .mp4 with ffmpeg)
-
-examples:
-  linreg-jax plot houses.csv --target price --features area --out surface.png
-  linreg-jax plot houses.csv --target price --over area,rooms --out surface.png
-  linreg-jax plot houses.csv --target price --kind learning-rates \\
-      --rates 0.1,0.6,0.8 --out rates.png"""
 
 _LOSSES = {
     "mse": mse,
@@ -107,8 +42,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser; what it returns has `run`, the command."""
     parser = _Parser(
         prog="linreg-jax",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
+        description=texts.DESCRIPTION,
+        epilog=texts.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -120,7 +55,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--float64", dest="hubble_float64", action="store_true", help="compute in float64"
     )
     parser.add_argument(
-        "--plot", dest="hubble_plot", metavar="FILE", help="draw the fit and its loss surface"
+        "--plot",
+        type=_file,
+        dest="hubble_plot",
+        metavar="FILE",
+        help="draw the fit and its loss surface",
     )
     parser.set_defaults(run=commands.demonstration)
     subparsers = parser.add_subparsers(title="commands", metavar="", parser_class=_Parser)
@@ -134,24 +73,48 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        sub.add_argument("file", metavar="FILE", help="CSV with a line of names, or .npz")
+        sub.add_argument(
+            "file",
+            type=_file_or_stream,
+            metavar="FILE",
+            help="CSV with a line of names, or .npz; - for CSV on standard input",
+        )
         sub.set_defaults(run=run)
         return sub
 
-    fit = command("fit", commands.fit, "fit a linear model to the columns of a file", _FIT_EXAMPLES)
+    fit = command(
+        "fit", commands.fit, "fit a linear model to the columns of a file", texts.FIT_EXAMPLES
+    )
     _add_columns(fit)
     _add_model(fit)
     _add_training(fit)
     fit.add_argument("--test-fraction", type=_fraction, metavar="F", help="share of rows held out")
-    fit.add_argument("--save", metavar="FILE", help="write the model, for predict")
+    fit.add_argument("--save", type=_file, metavar="FILE", help="write the model, for predict")
     fit.add_argument(
-        "--plot", metavar="FILE", help="draw the fit and the losses (.png, .pdf, .svg)"
+        "--plot", type=_file, metavar="FILE", help="draw the fit and the losses (.png, .pdf, .svg)"
     )
-    fit.add_argument("--json", metavar="FILE", help="write all results as JSON; - for the terminal")
+    fit.add_argument(
+        "--json",
+        type=_file_or_stream,
+        metavar="FILE",
+        help="write all results as JSON; - for the terminal",
+    )
 
-    predict = command("predict", commands.predict, "predict with a model that fit --save wrote")
-    predict.add_argument("--model", required=True, metavar="FILE", help="written by fit --save")
-    predict.add_argument("--out", metavar="FILE", help="CSV to write (default: the terminal)")
+    predict = command(
+        "predict",
+        commands.predict,
+        "predict with a model that fit --save wrote",
+        texts.PREDICT_NOTES,
+    )
+    predict.add_argument(
+        "--model", required=True, type=_file, metavar="FILE", help="written by fit --save"
+    )
+    predict.add_argument(
+        "--out",
+        type=_file_or_stream,
+        metavar="FILE",
+        help="CSV to write (default: -, the terminal)",
+    )
     predict.add_argument(
         "--drop-missing", action="store_true", help="predict nan where a row misses a value"
     )
@@ -168,13 +131,13 @@ def make_parser() -> argparse.ArgumentParser:
     _add_model(diagnose)
 
     plot = command(
-        "plot", commands.plot, "draw a fit, its losses or its loss surface", _PLOT_EXAMPLES
+        "plot", commands.plot, "draw a fit, its losses or its loss surface", texts.PLOT_EXAMPLES
     )
     _add_columns(plot)
     _add_model(plot)
     _add_training(plot)
     plot.add_argument(
-        "--out", required=True, metavar="FILE", help="picture (.png, .pdf, .svg, .gif)"
+        "--out", required=True, type=_file, metavar="FILE", help="picture (.png, .pdf, .svg, .gif)"
     )
     plot.add_argument("--kind", choices=commands.PICTURES, default="surface", help="see below")
     plot.add_argument(
@@ -190,7 +153,7 @@ def _add_columns(parser):
         "--features", type=_names, metavar="A,B", help="from what (default: all other columns)"
     )
     parser.add_argument(
-        "--drop-missing", action="store_true", help="go on without rows that miss a value"
+        "--drop-missing", action="store_true", help="leave out the rows that miss a value"
     )
 
 
@@ -224,7 +187,8 @@ def _add_training(parser):
         "--learning-rate",
         type=_rate,
         metavar="R",
-        help="auto, or a number (default: auto, the best constant rate where there is one)",
+        help="a number, or auto: the best constant rate where there is one, else one that "
+        "falls ten-thousandfold (default: auto)",
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=_count, metavar="N", help="(default: at most 10000)")
@@ -256,6 +220,19 @@ _fraction = _checked(float, lambda value: 0 < value < 1, "a number between 0 and
 _positive = _checked(float, _is_positive, "a finite number more than 0")
 _seed = _checked(int, lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
 _strength = _checked(float, lambda value: 0 <= value < float("inf"), "a finite number, at least 0")
+
+
+def _file_or_stream(text: str) -> str:
+    """The name of a file, or - for a stream."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a file, got ''")
+    return text
+
+
+def _file(text: str) -> str:
+    if text in ("", "-"):
+        raise argparse.ArgumentTypeError(f"must be the name of a file, got {text!r}")
+    return text
 
 
 def _rate(text):

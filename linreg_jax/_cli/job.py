@@ -133,7 +133,7 @@ def train(job: Job, arguments, *, rate=None, num_steps=MOST_STEPS, record=False)
     """
     batch_size, start = arguments.batch_size, init_params(job.data)
     num_steps = steps_to_take(job, arguments, num_steps)
-    rate = rate or arguments.learning_rate or _rate_for(job, arguments, num_steps)
+    rate = rate or arguments.learning_rate or rate_for(job, arguments, num_steps)
     tolerance = None
     if batch_size is None and not record and is_smooth(job.loss):
         _, at_start = vectorized(job.loss)(start, job.data)
@@ -182,7 +182,7 @@ def recorded_every(num_steps: int) -> int:
     return -(-num_steps // MOST_STEPS)
 
 
-def _rate_for(job, arguments, num_steps):
+def rate_for(job, arguments, num_steps):
     """What `--learning-rate auto` stands for: "auto", a rate or a schedule.
 
     Where the gradient vanishes towards the minimum, plain gradient descent takes what `fit` calls

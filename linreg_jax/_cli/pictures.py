@@ -1,6 +1,8 @@
 """The pictures that the command line draws, into files."""
 
 import io
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -8,9 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from linreg_jax import plotting
-from linreg_jax._cli.job import is_smooth, recorded_every, steps_to_take, train
+from linreg_jax._cli.job import Job, is_smooth, recorded_every, steps_to_take, train
 from linreg_jax._files import write_whole
 from linreg_jax._plotting.surface_plots import rate_axes
+from linreg_jax._training.result import Fit
 from linreg_jax.checking import check_gradients
 from linreg_jax.data import load_hubble
 from linreg_jax.diagnosis import diagnose
@@ -21,7 +24,7 @@ from linreg_jax.training import fit
 _STEPS = 100  # of a path, unless the arguments say otherwise
 
 
-def require_format(path, *, is_film):
+def require_format(path: str, *, is_film: bool) -> None:
     """Raises where a file of such a name cannot be drawn.
 
     Raises:
@@ -36,13 +39,17 @@ def require_format(path, *, is_film):
         raise ValueError(f"{path} has no kind of picture in its name: end it in .png, .pdf or .svg")
 
 
-def draw(arguments, job) -> None:
-    """The picture of `linreg-jax plot`."""
+def draw(arguments: Namespace, job: Job) -> None:
+    """The picture of `linreg-jax plot`.
+
+    Raises:
+      DivergedError: a fit to draw that is none; the other kinds show how a run diverges.
+    """
     names = {"feature_names": job.trained_on}
     path, kind = arguments.out, arguments.kind
     over = None if arguments.over is None else _over(arguments.over, job)
 
-    def run(rate=None, *, record):
+    def run(rate: float | None = None, *, record: bool) -> Fit:
         return train(job, arguments, rate=rate, num_steps=_STEPS, record=record)
 
     every = recorded_every(steps_to_take(job, arguments, _STEPS))
@@ -81,9 +88,10 @@ def draw(arguments, job) -> None:
         plotting.plot_surface(job.loss, job.data, runs, over=over, ax=ax, **names)
     elif kind == "losses":
         runs = [run(rate, record=False) for rate in rates]
-        plotting.plot_losses(*runs, loss_name=str(job.loss), record_every=every, ax=ax)
+        plotting.plot_losses(*runs, loss_name=_loss_name(arguments, job), record_every=every, ax=ax)
     elif kind == "fit":
         result = train(job, arguments, rate=_one(arguments))
+        result.raise_if_diverged()
         plotting.plot_fit(result.params, job.data, target_name=job.target, ax=ax, **names)
     else:
         scale = float(np.std(job.data.y)) or 1.0
@@ -92,7 +100,7 @@ def draw(arguments, job) -> None:
     _write(figure, path)
 
 
-def draw_fit(path, job, arguments, result) -> None:
+def draw_fit(path: str, job: Job, arguments: Namespace, result: Fit) -> None:
     """The picture of `linreg-jax fit --plot`: the fit, and how the loss went down."""
     figure = Figure(figsize=(11.0, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -100,11 +108,11 @@ def draw_fit(path, job, arguments, result) -> None:
         result.params, job.data, feature_names=job.trained_on, target_name=job.target, ax=left
     )
     every = recorded_every(steps_to_take(job, arguments))
-    plotting.plot_losses(result, loss_name=str(job.loss), record_every=every, ax=right)
+    plotting.plot_losses(result, loss_name=_loss_name(arguments, job), record_every=every, ax=right)
     _write(figure, path)
 
 
-def draw_hubble(path) -> None:
+def draw_hubble(path: str) -> None:
     """Hubble's fit, and the ways to it over the loss."""
     data = load_hubble()
     best = float(diagnose(data, mse).best_rate)
@@ -122,18 +130,23 @@ def draw_hubble(path) -> None:
     _write(figure, path)
 
 
-def _one(arguments):
+def _loss_name(arguments: Namespace, job: Job) -> str:
+    """What is recorded at each step: the loss of all rows, or of its mini-batch."""
+    return str(job.loss) + (" of a mini-batch" if arguments.batch_size is not None else "")
+
+
+def _one(arguments: Namespace) -> float | None:
     """The first of the rates given, or None."""
     return arguments.rates[0] if arguments.rates else None
 
 
-def _telling_rates(job, arguments):
+def _telling_rates(job: Job, arguments: Namespace) -> Sequence[float | None]:
     """A slow rate, a good one and one that swings, for plain gradient descent; else the one."""
     plain = arguments.optimizer == "sgd" and arguments.batch_size is None
     return _rates_around(job, (0.05, 0.5, 0.95)) if plain and is_smooth(job.loss) else [None]
 
 
-def _rates_around(job, shares):
+def _rates_around(job: Job, shares: Sequence[float]) -> list[float]:
     """Shares of the largest stable rate.
 
     Raises:
@@ -146,7 +159,7 @@ def _rates_around(job, shares):
     return [share * limit for share in shares]
 
 
-def _over(names, job):
+def _over(names: Sequence[str], job: Job) -> tuple[int | str, int | str]:
     """The two parameters that `--over` names.
 
     Raises:
@@ -157,14 +170,15 @@ def _over(names, job):
         if name not in known:
             raise ValueError(f"--over must name features or intercept, got {name!r}")
     if len(names) != 2:
-        second = "intercept" if names[0] != "intercept" else job.features[0]
+        other = "intercept" if names[0] != "intercept" else job.features[0]
         raise ValueError(
-            f"--over must name two parameters, for instance {names[0]},{second}, got {len(names)}"
+            f"--over must name two parameters, for instance {names[0]},{other}, got {len(names)}"
         )
-    return tuple(known[name] for name in names)
+    first, second = (known[name] for name in names)
+    return first, second
 
 
-def _write(figure, path):
+def _write(figure: Figure, path: str) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format=Path(path).suffix.lower().lstrip("."), dpi=150)
     write_whole(path, [picture.getvalue()])

@@ -1,7 +1,7 @@
 """`animate`: a run, frame by frame."""
 
-import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 
+from linreg_jax._files import write_whole
 from linreg_jax._plotting.drawing import names_of
 from linreg_jax._plotting.fit_picture import FitPicture
 from linreg_jax._plotting.surface import make_surface, walked
@@ -79,9 +80,10 @@ def animate(
     seen = in_sight(left, points)
     first_step = int(fit.state.step) - int(fit.num_steps)
 
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        with writer.saving(figure, str(unfinished), dpi=100):
+    # Made elsewhere, so that the film is there whole or not at all.
+    with tempfile.TemporaryDirectory(prefix="linreg_jax-") as folder:
+        film = Path(folder) / f"film{path.suffix.lower()}"
+        with writer.saving(figure, str(film), dpi=100):
             for i in _frames(len(points), num_frames, frames_per_second):
                 for part in (halo, line):
                     part.set_data(*seen[: i + 1].T)
@@ -91,9 +93,7 @@ def animate(
                 taken = int(fit.num_steps) if last else i * record_every
                 figure.suptitle(f"step {first_step + taken}", fontfamily="monospace")
                 writer.grab_frame()
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        write_whole(path, [film.read_bytes()])
     return path
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from linreg_jax._csv import CsvFile
+from linreg_jax._files import is_stream
 from linreg_jax._validation import positive_integer, shape_text
 from linreg_jax.tables import choose_columns
 
@@ -147,7 +148,8 @@ def open_chunks(
       OSError: a file that cannot be read.
       TypeError: rows is no integer, or a column holds no numbers.
       ValueError: files that do not fit together or are no arrays of numbers, columns that are not
-        there; while it is read, a value that is missing or no number, with its line and column.
+        there, a pipe; while it is read, a value that is missing or no number, with its line and
+        column, in the chunk that it belongs to.
 
     Example:
       >>> import pathlib, tempfile
@@ -166,6 +168,8 @@ def open_chunks(
                 "target nor features"
             )
         return ArrayChunks(path, Path(path_y), rows)
+    if is_stream(path):
+        raise ValueError(f"{path} can be read only once: save it to the disk first")
     if path_y is not None or target is None:
         raise ValueError(
             f"{path} is read as a table: pass target, the name of one of its columns, and no path_y"
@@ -173,7 +177,7 @@ def open_chunks(
     return TableChunks(path, target, features, rows)
 
 
-def _is_parquet(path):
+def _is_parquet(path: Path) -> bool:
     return path.suffix.lower() in (".parquet", ".pq")
 
 

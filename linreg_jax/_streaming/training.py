@@ -10,7 +10,7 @@ from jax import Array
 
 from linreg_jax import _own_functions as own_functions
 from linreg_jax._pytrees import as_pytree
-from linreg_jax._streaming.chunks import Kind, as_chunk, blamed_on, require_same
+from linreg_jax._streaming.chunks import Chunk, Kind, as_chunk, blamed_on, require_same
 from linreg_jax._training import arguments
 from linreg_jax._training.loop import train
 from linreg_jax._training.optimizers import check_optimizer, check_state, flat_state
@@ -43,8 +43,8 @@ class ChunkFit(NamedTuple):
 
     Attributes:
       params: `Params`, the last iterate.
-      losses: [c] for each chunk of this call, the mean of its batches' losses, each measured before
-        its step.
+      losses: [c] for each chunk of this call but those of zero weight, the mean of its batches'
+        losses, each measured before its step.
       status: [] int32, a `Status`: OUT_OF_STEPS; DIVERGED, and the last finite parameters kept; or
         INCREASED, where the last of `losses` is more than ten times the first.
       state: `ChunkState`, to go on from or to save; where the run diverged, that chunk is the next.
@@ -97,7 +97,8 @@ def fit_chunks(
     the last may be partial; rows of different chunks do not meet in a batch. (Chunk c of epoch e is
     shuffled as by `fit` with the key `fold_in(fold_in(key, e), c)`.) So chunks should be
     large and not sorted. While the device trains on one, the host reads the next: memory holds two.
-    Chunks of as many rows run the same program: give them one size, but for the last.
+    Chunks of as many rows run the same program: give them one size, but for the last. A chunk of
+    zero-weight rows alone takes no step.
 
     Args:
       loss: as for `fit`.
@@ -118,7 +119,8 @@ def fit_chunks(
     Raises:
       ChunkError: a chunk that cannot be used, or the iterable raised. It has the index of the chunk
         in its epoch, and in `so_far` the `ChunkState` before it.
-      TypeError, ValueError: an argument that does not fit; an epoch without chunks.
+      TypeError, ValueError: an argument that does not fit; an epoch without chunks; all chunks of
+        zero weight.
 
     Example:
       >>> X, y = np.arange(12.0).reshape(6, 2) / 10, np.arange(6.0)
@@ -151,22 +153,27 @@ def fit_chunks(
         # Looked at only now: the host has read this chunk while the device was at the one before.
         if fitted is not None and int(fitted.status) == Status.DIVERGED:
             break
-        order = None if at.state.key is None else _order_key(at.state.key, epoch, index)
-        fitted = _fit_chunk(
-            loss,
-            at.state,
-            data,
-            order,
-            learning_rate=learning_rate,
-            batch_size=None if batch_size is None else min(batch_size, data.X.shape[0]),
-            optimizer=optimizer,
-            gradient=gradient,
-        )
-        losses.append(jnp.mean(fitted.losses))
-        moved = (fitted.status != Status.DIVERGED).astype(jnp.int32)
-        at = ChunkState(fitted.state, _int32(epoch), index + moved)
+        if data is None:
+            at = ChunkState(at.state, _int32(epoch), _int32(index + 1))
+        else:
+            order = None if at.state.key is None else _order_key(at.state.key, epoch, index)
+            fitted = _fit_chunk(
+                loss,
+                at.state,
+                data,
+                order,
+                learning_rate=learning_rate,
+                batch_size=None if batch_size is None else min(batch_size, data.X.shape[0]),
+                optimizer=optimizer,
+                gradient=gradient,
+            )
+            losses.append(jnp.mean(fitted.losses))
+            moved = (fitted.status != Status.DIVERGED).astype(jnp.int32)
+            at = ChunkState(fitted.state, _int32(epoch), index + moved)
         if after_chunk is not None:
             after_chunk(at)
+    if fitted is None and isinstance(params, Params):
+        raise ValueError("all chunks have zero weight: give some rows a positive sample_weight")
     status = _int32(Status.OUT_OF_STEPS) if fitted is None else fitted.status
     history = jnp.stack(losses) if losses else jnp.zeros(0, at.state.params.weights.dtype)
     if int(status) != Status.DIVERGED:
@@ -179,12 +186,18 @@ def fit_chunks(
 _END = object()
 
 
-def _int32(number):
+def _int32(number: int | Array) -> Array:
     return jnp.asarray(number, jnp.int32)
 
 
-def _datasets(chunks, at, num_epochs, expected, so_far):
-    """`(epoch, index, Dataset)` of the chunks that a run has before it.
+def _datasets(
+    chunks: Iterable[Any] | Callable[[int], Iterable[Any]],
+    at: ChunkState,
+    num_epochs: int,
+    expected: Kind | None,
+    so_far: Callable[[], ChunkState],
+) -> Iterator[tuple[int, int, Dataset | None]]:
+    """`(epoch, index, Dataset)` of the chunks that a run has before it; None: one of zero weight.
 
     Args:
       chunks, num_epochs: as for `fit_chunks`.
@@ -209,7 +222,7 @@ def _datasets(chunks, at, num_epochs, expected, so_far):
                     elif expected is not None:
                         computed = chunk.kind._replace(dtype=chunk.kind.computed_in)
                         require_same(expected, computed)
-                    kind, data = chunk.kind, chunk.dataset()
+                    kind, data = chunk.kind, _dataset(chunk)
             if index >= skipped:
                 yield epoch, index, data
             index += 1
@@ -219,6 +232,19 @@ def _datasets(chunks, at, num_epochs, expected, so_far):
                 "pass the same chunks in each epoch"
             )
         skipped = 0
+
+
+def _dataset(chunk: Chunk) -> Dataset | None:
+    """The rows on the device; None where each has zero weight and there is nothing to train on.
+
+    Raises:
+      ValueError: as `Chunk.dataset` says.
+    """
+    weight = chunk.sample_weight
+    if weight is None or weight.any():
+        return chunk.dataset()
+    chunk._replace(sample_weight=None).dataset()  # its numbers are held to the same rules
+    return None
 
 
 def _checked_start(start, learning_rate, optimizer, key):

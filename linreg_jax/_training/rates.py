@@ -44,7 +44,13 @@ def automatic_rate(
     Raises:
       TypeError, ValueError: as `diagnose` says.
     """
-    diagnosis = diagnose(data, loss, intercept=intercept)
+    try:
+        diagnosis = diagnose(data, loss, intercept=intercept)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f'learning_rate="auto" is the best constant rate, which is not known here: {error}. '
+            "Pass a number, or a schedule such as optax.exponential_decay(0.1, num_steps, 1e-4)"
+        ) from error
     if batch_size is None:
         return diagnosis.best_rate
     return _safe_rate(

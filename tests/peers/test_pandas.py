@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from linreg_jax import as_dataset
+from linreg_jax.tables import read_table
 
 
 @pytest.mark.parametrize("convert", [lambda frame: frame, lambda frame: frame.convert_dtypes()])
@@ -21,3 +22,16 @@ def test_the_column_that_is_no_numbers_is_named(culprit):
     frame = pd.DataFrame({"rooms": pd.array([2, 3], dtype="Int64"), "other": culprit})
     with pytest.raises(TypeError, match=r"real numbers, got .* in column 'other': encode"):
         as_dataset(frame, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+def test_a_file_of_a_frame_has_its_rows(tmp_path, names):
+    """What misses a value is written as `""` in one column, and as nothing in more."""
+    path = tmp_path / "frame.csv"
+    frame = pd.DataFrame({"a": [1.5, np.nan, 3.0, np.nan], "b": [np.nan, np.nan, 6.0, np.nan]})
+    frame[names].to_csv(path, index=False)
+    table = read_table(path, drop_missing=True)
+    back = pd.read_csv(path)
+    assert table.kept.tolist() == back.notna().all(axis=1).tolist()
+    np.testing.assert_array_equal(table.X, back[table.kept])
+    assert table.num_blank == 0
