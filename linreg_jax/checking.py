@@ -36,9 +36,9 @@ from linreg_jax._checking.report import (
     flat,
 )
 from linreg_jax._validation import is_traced
-from linreg_jax.dataset import Dataset
+from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import Loss, check_loss
-from linreg_jax.model import Params
+from linreg_jax.model import Params, check_params
 
 __all__ = ["Check", "Comparison", "GradientError", "GradientReport", "Kinks", "check_gradients"]
 
@@ -109,6 +109,8 @@ def check_gradients(
             "call it outside jit, vmap and grad"
         )
     check_loss(loss)
+    check_dataset(data)
+    check_params(params, data.X, data.y)
     if isinstance(loss, Loss):
         return _check_loss(loss, params, data, gradient)
     return check_function(loss, params, data, gradient)

@@ -20,7 +20,7 @@ from linreg_jax._algebra.linalg import (
 from linreg_jax._algebra.quadratic import quadratic, ridge_strength
 from linreg_jax._diagnosis_text import in_sentences
 from linreg_jax._numerics import matmul
-from linreg_jax._validation import is_not_negative, is_traced, scalar_setting
+from linreg_jax._validation import flag, is_not_negative, is_traced, scalar_setting
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed, multiplies_bias, total_weight
 from linreg_jax.gradients import require_loss
 from linreg_jax.losses import Huber, LogCosh, Loss, example_weights, mse
@@ -200,7 +200,7 @@ def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diag
     if is_compressed(data):
         example_weights(loss, data)  # raises where the loss is not squared
     # The caller's own loss: jit would give its strengths back as arrays.
-    return _diagnose(loss, data, bool(intercept))._replace(loss=loss)
+    return _diagnose(loss, data, flag("intercept", intercept))._replace(loss=loss)
 
 
 def _num_examples(data):

@@ -20,7 +20,7 @@ from jax import Array, lax
 
 from linreg_jax._algebra.blocks import sum_over_blocks
 from linreg_jax._numerics import matmul, per_example, sum_of_examples, weighted_row_sum
-from linreg_jax._validation import positive_integer
+from linreg_jax._validation import positive_integer, shown
 from linreg_jax.dataset import Dataset, multiplies_bias
 from linreg_jax.losses import Loss, example_weights
 from linreg_jax.model import Params, residuals
@@ -32,8 +32,8 @@ def require_loss(loss, way):
     """Raises TypeError where a loss has no `rho` and `psi` for `way` to work with."""
     if not isinstance(loss, Loss):
         raise TypeError(
-            f"{way} needs a loss with rho and psi, a Loss, got {loss!r}: pass one of this package "
-            "or a subclass of Loss; autodiff takes any function of (params, data)"
+            f"{way} needs a loss with rho and psi, a Loss, got {shown(loss)}: pass one of this "
+            "package or a subclass of Loss; autodiff takes any function of (params, data)"
         )
 
 

@@ -31,7 +31,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from linreg_jax._numerics import per_example, sum_of_examples
-from linreg_jax._validation import is_not_negative, is_positive, scalar_setting
+from linreg_jax._validation import (
+    is_not_negative,
+    is_positive,
+    scalar_setting,
+    several_by_vmap,
+    shape_text,
+    shown,
+)
 from linreg_jax.dataset import Dataset, is_compressed, total_weight
 from linreg_jax.model import Params, residuals
 from linreg_jax.penalties import Penalty, lasso, ridge
@@ -48,6 +55,8 @@ class Loss:
       pieces: of what rho is made between its kinks. "quadratic" where it is one parabola (or line)
         at most, so that finite differences are exact at any step that meets no kink; "smooth" where
         it is not.
+      scalars: the fields that hold one number each, to be mapped over by `jax.vmap` where there are
+        several.
 
     Example:
       A loss of your own is a subclass that gives `rho` and `psi` (elementwise, in the units of the
@@ -74,6 +83,7 @@ class Loss:
     penalties: tuple[Penalty, ...] = ()
 
     pieces: ClassVar[Literal["quadratic", "smooth"]] = "smooth"
+    scalars: ClassVar[tuple[str, ...]] = ()
 
     def rho(self, r):
         """What one residual r costs; elementwise, any shape."""
@@ -151,11 +161,20 @@ def example_weights(loss: Loss, data: Dataset) -> Array:
       data: a `Dataset`.
 
     Returns:
-      [n], or [] where all are equal. Examples that weigh nothing in all get 0, not 0/0.
+      [n], or [] where all are equal. Examples of zero weight in all get 0, not 0/0.
 
     Raises:
-      ValueError: the data is compressed and the loss is not squared.
+      ValueError: the data is compressed and the loss is not squared; a setting of the loss or of a
+        penalty is an array to map over, and was not mapped over.
     """
+    for part, names in [(loss, loss.scalars), *((p, ("strength",)) for p in loss.penalties)]:
+        for name in names:
+            shape = jnp.shape(getattr(part, name))
+            if shape:
+                raise ValueError(
+                    f"{name} has shape {shape_text(shape)}: one loss takes one number; "
+                    f"{several_by_vmap(name)}"
+                )
     if is_compressed(data) and loss.curvature is None:
         raise ValueError(
             f"data is compressed: its rows stand for others with the same squared loss only, and "
@@ -223,6 +242,7 @@ class Huber(Loss):
 
     delta: float | Array = 1.0
 
+    scalars: ClassVar[tuple[str, ...]] = ("delta",)
     pieces: ClassVar[Literal["quadratic", "smooth"]] = "quadratic"
 
     def rho(self, r):
@@ -247,6 +267,7 @@ class Quantile(Loss):
 
     level: float | Array = 0.5
 
+    scalars: ClassVar[tuple[str, ...]] = ("level",)
     pieces: ClassVar[Literal["quadratic", "smooth"]] = "quadratic"
 
     def rho(self, r):
@@ -291,6 +312,7 @@ class EpsilonInsensitive(Loss):
 
     epsilon: float | Array = 0.1
 
+    scalars: ClassVar[tuple[str, ...]] = ("epsilon",)
     pieces: ClassVar[Literal["quadratic", "smooth"]] = "quadratic"
 
     def rho(self, r):
@@ -394,6 +416,6 @@ def epsilon_insensitive(epsilon: float | Array = 0.1) -> EpsilonInsensitive:
 def check_loss(loss):
     """Raises TypeError where a loss is no function of parameters and data."""
     if not callable(loss):
-        raise TypeError(f"loss must be a function (params, data) -> scalar, got {loss!r}")
+        raise TypeError(f"loss must be a function (params, data) -> scalar, got {shown(loss)}")
     if any(loss is factory for factory in (huber, quantile, log_cosh, epsilon_insensitive)):
         raise TypeError(f"loss is {loss.__name__}, which makes a loss: call it, {loss.__name__}()")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from linreg_jax._validation import is_not_negative, positive_integer, scalar_setting
+from linreg_jax._validation import is_not_negative, positive_integer, scalar_setting, shown
 
 
 @jax.tree_util.register_dataclass
@@ -169,7 +169,7 @@ def adaptive(
     if not callable(optimizer) or isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(
             "optimizer must be a factory, learning rate -> optax.GradientTransformation, got "
-            f"{optimizer!r}: pass optax.sgd, for instance"
+            f"{shown(optimizer)}: pass optax.sgd, for instance"
         )
     return Adaptive(
         optimizer=optimizer,
@@ -184,5 +184,7 @@ def _static(name, value, rule, accept):
     """A setting that is part of the compiled program, as a Python float."""
     setting = scalar_setting(name, value, rule, accept)
     if not isinstance(setting, float):
-        raise TypeError(f"{name} must be {rule}, known before anything compiles, got {value!r}")
+        raise TypeError(
+            f"{name} must be {rule}, known before anything compiles, got {shown(value)}"
+        )
     return setting

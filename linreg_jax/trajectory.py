@@ -12,7 +12,7 @@ from jax import Array, lax
 from linreg_jax._algebra.linalg import target_columns, triangular_factor
 from linreg_jax._algebra.quadratic import quadratic, require_squared
 from linreg_jax._numerics import matmul
-from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text
+from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params, check_params
@@ -81,8 +81,8 @@ def trajectory(
       >>> print(path.params.weights[:, 0].round(2), path.params.bias.round(2), path.losses.round())
       [1.  3.6] [0.   1.14] [2230. 1511.]
     """
-    require_squared(loss, "trajectory")
     check_dataset(data)
+    require_squared(loss, "trajectory")
     check_params(params, data.X, data.y)
     rule = "a finite number, at least 0"
     rates = jnp.asarray(
@@ -110,7 +110,7 @@ def _whole_numbers(steps):
         counts = steps if isinstance(steps, (list, tuple, range)) else [steps]
         for count in counts:
             if not isinstance(count, numbers.Integral) or isinstance(count, bool):
-                raise TypeError(f"{rule}, got {count!r} of type {type(count).__name__}")
+                raise TypeError(f"{rule}, got {shown(count)} of type {type(count).__name__}")
         steps = np.asarray(steps)
     if not jnp.issubdtype(steps.dtype, jnp.integer):
         raise TypeError(f"{rule}, got an array of {steps.dtype}: convert it, steps.astype(int)")
