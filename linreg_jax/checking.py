@@ -9,13 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax import gradients
-from linreg_jax._checking.bounds import (
-    as_argument,
-    as_loss,
-    residual_rounding,
-    rounding_bounds,
-    situation,
-)
+from linreg_jax._checking.bounds import residual_rounding, rounding_bounds, situation
 from linreg_jax._checking.plain import check_function
 from linreg_jax._checking.properties import (
     adjoint_check,
@@ -37,7 +31,7 @@ from linreg_jax._checking.report import (
 )
 from linreg_jax._validation import is_traced
 from linreg_jax.dataset import Dataset, check_dataset
-from linreg_jax.losses import Loss, check_loss
+from linreg_jax.losses import Loss, as_argument, as_loss, check_loss
 from linreg_jax.model import Params, check_params
 
 __all__ = ["Check", "Comparison", "GradientError", "GradientReport", "Kinks", "check_gradients"]

@@ -11,6 +11,7 @@ from jax import Array
 from linreg_jax._algebra.least_squares import corrected, factors
 from linreg_jax._algebra.linalg import target_columns
 from linreg_jax._algebra.quadratic import example_share, require_squared, ridge_strength
+from linreg_jax._numerics import placed
 from linreg_jax._validation import flag, shape_text
 from linreg_jax.dataset import Dataset, as_dataset, check_dataset
 from linreg_jax.losses import Loss, mse
@@ -70,7 +71,7 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     """
     check_dataset(data)
     require_squared(loss, "solve")
-    return _solve(loss, data, flag("intercept", intercept))
+    return _solve(placed(loss), data, flag("intercept", intercept))
 
 
 def solve_line(x: Any, y: Any, sample_weight: Any = None) -> Params:

@@ -12,6 +12,7 @@ With r = residuals(params, data), a = example_weights(loss, data) and b = 1, or 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -19,11 +20,18 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from linreg_jax._algebra.blocks import sum_over_blocks
+from linreg_jax._algebra.differences import (
+    eighth_order,
+    least_norm_slope,
+    penalty_difference,
+    reach_of,
+    second_order,
+)
 from linreg_jax._numerics import matmul, per_example, sum_of_examples, weighted_row_sum
 from linreg_jax._validation import positive_integer, shown
-from linreg_jax.dataset import Dataset, multiplies_bias
-from linreg_jax.losses import Loss, example_weights
-from linreg_jax.model import Params, residuals
+from linreg_jax.dataset import Dataset, check_dataset, multiplies_bias
+from linreg_jax.losses import Loss, as_argument, as_loss, example_weights
+from linreg_jax.model import Params, check_params, residuals
 
 ValueAndGradient = Callable[[Params, Dataset], tuple[Array, Params]]
 
@@ -35,6 +43,26 @@ def require_loss(loss, way):
             f"{way} needs a loss with rho and psi, a Loss, got {shown(loss)}: pass one of this "
             "package or a subclass of Loss; autodiff takes any function of (params, data)"
         )
+
+
+def _drop_in(
+    way: Callable[..., tuple[Array, Params]], loss: Loss, block_rows: int | None = None
+) -> ValueAndGradient:
+    """`(params, data) -> (value, gradient)` of a way, compiled once for equal losses."""
+
+    def value_and_gradient(params: Params, data: Dataset) -> tuple[Array, Params]:
+        check_dataset(data)
+        check_params(params, data.X, data.y)
+        found: tuple[Array, Params] = _call(way, as_argument(loss), params, data, block_rows)
+        return found
+
+    return value_and_gradient
+
+
+@functools.partial(jax.jit, static_argnames=("way", "block_rows"), inline=True)
+def _call(way, argument, params, data, block_rows):
+    options = {} if block_rows is None else {"block_rows": block_rows}
+    return way(as_loss(argument), params, data, **options)
 
 
 def autodiff(loss: Callable[[Params, Dataset], Array]) -> ValueAndGradient:
@@ -52,7 +80,14 @@ def autodiff(loss: Callable[[Params, Dataset], Array]) -> ValueAndGradient:
       >>> float(value), gradient.weights.tolist(), float(gradient.bias)
       (2230.0, [-260.0], -114.0)
     """
+    if isinstance(loss, Loss):
+        return _drop_in(_autodiff, loss)
     return jax.value_and_grad(loss)
+
+
+def _autodiff(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]:
+    found: tuple[Array, Params] = jax.value_and_grad(loss)(params, data)
+    return found
 
 
 def vectorized(loss: Loss) -> ValueAndGradient:
@@ -77,19 +112,19 @@ def vectorized(loss: Loss) -> ValueAndGradient:
       (2230.0, [-260.0], -114.0)
     """
     require_loss(loss, "vectorized")
+    return _drop_in(_vectorized, loss)
 
-    def value_and_gradient(params, data):
-        r = residuals(params, data)
-        a = per_example(example_weights(loss, data), r)
-        s = a * loss.psi(r)
-        value = jnp.sum(sum_of_examples(a * loss.rho(r))) + loss.penalty(params)
-        weights = weighted_row_sum(s, data.X) + loss.penalty_gradient(params)
-        if params.bias is None:
-            return value, Params(weights, None)
-        bias = sum_of_examples(s) if data.bias_column is None else matmul(data.bias_column, s)
-        return value, Params(weights, bias)
 
-    return value_and_gradient
+def _vectorized(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]:
+    r = residuals(params, data)
+    a = per_example(example_weights(loss, data), r)
+    s = a * loss.psi(r)
+    value = jnp.sum(sum_of_examples(a * loss.rho(r))) + loss.penalty(params)
+    weights = weighted_row_sum(s, data.X) + loss.penalty_gradient(params)
+    if params.bias is None:
+        return value, Params(weights, None)
+    bias = sum_of_examples(s) if data.bias_column is None else matmul(data.bias_column, s)
+    return value, Params(weights, bias)
 
 
 def one_pass(loss: Loss, *, block_rows: int | None = None) -> ValueAndGradient:
@@ -128,23 +163,24 @@ def one_pass(loss: Loss, *, block_rows: int | None = None) -> ValueAndGradient:
     require_loss(loss, "one_pass")
     if block_rows is not None:
         block_rows = positive_integer("block_rows", block_rows)
-    block_gradient = vectorized(dataclasses.replace(loss, reduction="sum", penalties=()))
+    return _drop_in(_one_pass, loss, block_rows)
 
-    def value_and_gradient(params, data):
-        jax.eval_shape(residuals, params, data)  # raises at the door, computes nothing
-        a = example_weights(loss, data)
-        rows = data._replace(sample_weight=a if a.ndim else None, count=None)
 
-        def share(block):
-            if block.sample_weight is None:
-                block = block._replace(sample_weight=jnp.full(block.X.shape[0], a))
-            return block_gradient(params, block)
+def _one_pass(
+    loss: Loss, params: Params, data: Dataset, block_rows: int | None = None
+) -> tuple[Array, Params]:
+    block_loss = dataclasses.replace(loss, reduction="sum", penalties=())
+    a = example_weights(loss, data)
+    rows = data._replace(sample_weight=a if a.ndim else None, count=None)
 
-        value, gradient = sum_over_blocks(share, rows, block_rows=block_rows)
-        weights = gradient.weights + loss.penalty_gradient(params)
-        return value + loss.penalty(params), gradient._replace(weights=weights)
+    def share(block: Dataset) -> tuple[Array, Params]:
+        if block.sample_weight is None:
+            block = block._replace(sample_weight=jnp.full(block.X.shape[0], a))
+        return _vectorized(block_loss, params, block)
 
-    return value_and_gradient
+    value, gradient = sum_over_blocks(share, rows, block_rows=block_rows)
+    weights = gradient.weights + loss.penalty_gradient(params)
+    return value + loss.penalty(params), gradient._replace(weights=weights)
 
 
 def by_loops(loss: Loss) -> ValueAndGradient:
@@ -170,38 +206,38 @@ def by_loops(loss: Loss) -> ValueAndGradient:
       (2230.0, [-260.0], -114.0)
     """
     require_loss(loss, "by_loops")
+    return _drop_in(_by_loops, loss)
 
-    def value_and_gradient(params, data):
-        checked = jax.eval_shape(residuals, params, data)  # raises at the door, computes nothing
-        n, d = data.X.shape
-        b = multiplies_bias(data)
-        a = jnp.broadcast_to(example_weights(loss, data), (n,))
-        zero = jnp.zeros(checked.shape[1:], checked.dtype)  # [] or [k]: one number a target
 
-        def residual(i):
-            def add_feature(j, total):
-                return total + data.X[i, j] * params.weights[j]
+def _by_loops(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]:
+    n, d = data.X.shape
+    b = multiplies_bias(data)
+    a = jnp.broadcast_to(example_weights(loss, data), (n,))
+    like = jax.eval_shape(residuals, params, data)
+    zero = jnp.zeros(like.shape[1:], like.dtype)  # [] or [k]: one number a target
 
-            prediction = lax.fori_loop(0, d, add_feature, zero)
-            if params.bias is not None:
-                prediction = prediction + b[i] * params.bias
-            return prediction - data.y[i]
+    def residual(i):
+        def add_feature(j, total):
+            return total + data.X[i, j] * params.weights[j]
 
-        r = jax.vmap(residual)(jnp.arange(n))
+        prediction = lax.fori_loop(0, d, add_feature, zero)
+        if params.bias is not None:
+            prediction = prediction + b[i] * params.bias
+        return prediction - data.y[i]
 
-        def sum_over_examples(term):
-            return lax.fori_loop(0, n, lambda i, total: total + term(i), zero)
+    r = jax.vmap(residual)(jnp.arange(n))
 
-        def partial_derivative(j):
-            return sum_over_examples(lambda i: a[i] * loss.psi(r[i]) * data.X[i, j])
+    def sum_over_examples(term):
+        return lax.fori_loop(0, n, lambda i, total: total + term(i), zero)
 
-        value = jnp.sum(sum_over_examples(lambda i: a[i] * loss.rho(r[i]))) + loss.penalty(params)
-        weights = jax.vmap(partial_derivative)(jnp.arange(d)) + loss.penalty_gradient(params)
-        if params.bias is None:
-            return value, Params(weights, None)
-        return value, Params(weights, sum_over_examples(lambda i: a[i] * loss.psi(r[i]) * b[i]))
+    def partial_derivative(j):
+        return sum_over_examples(lambda i: a[i] * loss.psi(r[i]) * data.X[i, j])
 
-    return value_and_gradient
+    value = jnp.sum(sum_over_examples(lambda i: a[i] * loss.rho(r[i]))) + loss.penalty(params)
+    weights = jax.vmap(partial_derivative)(jnp.arange(d)) + loss.penalty_gradient(params)
+    if params.bias is None:
+        return value, Params(weights, None)
+    return value, Params(weights, sum_over_examples(lambda i: a[i] * loss.psi(r[i]) * b[i]))
 
 
 def finite_difference(loss: Loss) -> ValueAndGradient:
@@ -212,7 +248,7 @@ def finite_difference(loss: Loss) -> ValueAndGradient:
         d loss / d weights[j] ≈ Σ_i a_i (rho(r_i + h X[i, j]) - rho(r_i - h X[i, j])) / 2h
 
     The derivative of a sum is the sum of the derivatives, so each term takes the step that suits it
-    (`_reach` says how far its residual moves). Where rho is a parabola or a line around r_i a
+    (`reach_of` says how far its residual moves). Where rho is a parabola or a line around r_i a
     central difference has no truncation error, and the step is large: up to the residual's own size
     and halfway to the nearest kink. Elsewhere differences of eighth order serve, exact to
     h⁸ with h = eps^(1/9). On a kink the two one-sided slopes differ, and the subgradient of least
@@ -232,68 +268,29 @@ def finite_difference(loss: Loss) -> ValueAndGradient:
       (2230.0, [-260.0], -114.0)
     """
     require_loss(loss, "finite_difference")
-    difference_quotient = _second_order if loss.pieces == "quadratic" else _eighth_order
-
-    def value_and_gradient(params, data):
-        r = residuals(params, data)
-        a = per_example(example_weights(loss, data), r)
-        reach, on_kink = _reach(loss, r)
-
-        def partial_derivative(column):
-            x = per_example(column, r)
-            h = reach / jnp.where(x == 0, 1, jnp.abs(x))
-            slopes = difference_quotient(loss.rho, r, x, h)
-            if loss.kinks:
-                slopes = jnp.where(on_kink, _least_norm_slope(loss.rho, r, x, h), slopes)
-            # Compilers fuse a² - b² to one rounding fewer on one side: not 0 even where a is b.
-            return jnp.sum(jnp.where(x == 0, 0, a * slopes), axis=0)
-
-        weights = lax.map(
-            lambda j: partial_derivative(data.X[:, j]), jnp.arange(data.X.shape[1]), batch_size=16
-        )
-        weights = weights + _penalty_difference(loss, params.weights)
-        value = jnp.sum(a * loss.rho(r)) + loss.penalty(params)
-        if params.bias is None:
-            return value, Params(weights, None)
-        return value, Params(weights, partial_derivative(multiplies_bias(data)))
-
-    return value_and_gradient
+    return _drop_in(_finite_difference, loss)
 
 
-def _reach(loss, r):
-    """How far each residual moves in one step, and whether it sits on a kink; both shaped as r."""
-    gap, on_kink = jnp.full_like(r, jnp.inf), jnp.zeros(r.shape, bool)
-    for kink in loss.kinks:
-        distance = jnp.abs(r - kink)
-        on_kink = on_kink | (distance == 0)
-        gap = jnp.minimum(gap, jnp.where(distance == 0, jnp.inf, distance))
-    if loss.pieces == "quadratic":
-        size = jnp.where(r == 0, 1, jnp.abs(r))
-        return jnp.minimum(size, gap / 2), on_kink
-    return jnp.minimum(jnp.finfo(r.dtype).eps ** (1 / 9), gap / 8), on_kink
+def _finite_difference(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]:
+    difference_quotient = second_order if loss.pieces == "quadratic" else eighth_order
+    r = residuals(params, data)
+    a = per_example(example_weights(loss, data), r)
+    reach, on_kink = reach_of(loss, r)
 
+    def partial_derivative(column):
+        x = per_example(column, r)
+        h = reach / jnp.where(x == 0, 1, jnp.abs(x))
+        slopes = difference_quotient(loss.rho, r, x, h)
+        if loss.kinks:
+            slopes = jnp.where(on_kink, least_norm_slope(loss.rho, r, x, h), slopes)
+        # Compilers fuse a² - b² to one rounding fewer on one side: not 0 even where a is b.
+        return jnp.sum(jnp.where(x == 0, 0, a * slopes), axis=0)
 
-def _second_order(rho, r, x, h):
-    return (rho(r + h * x) - rho(r - h * x)) / (2 * h)
-
-
-def _eighth_order(rho, r, x, h):
-    coefficients = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
-    moved = (c * (rho(r + m * h * x) - rho(r - m * h * x)) for m, c in enumerate(coefficients, 1))
-    return sum(moved) / h
-
-
-def _least_norm_slope(rho, r, x, h):
-    """0 between the one-sided slopes, or the one nearer to 0; each is exact for a parabola."""
-
-    def one_sided(h):
-        return (4 * rho(r + h * x) - 3 * rho(r) - rho(r + 2 * h * x)) / (2 * h)
-
-    right, left = one_sided(h), one_sided(-h)
-    return jnp.clip(0, jnp.minimum(left, right), jnp.maximum(left, right))
-
-
-def _penalty_difference(loss, w):
-    """The penalties' derivative by central differences that step halfway to the kink at 0."""
-    h = jnp.where(w == 0, 1, jnp.abs(w) / 2)
-    return sum(p.strength * _second_order(p.rho, w, 1, h) for p in loss.penalties)
+    weights = lax.map(
+        lambda j: partial_derivative(data.X[:, j]), jnp.arange(data.X.shape[1]), batch_size=16
+    )
+    weights = weights + penalty_difference(loss, params.weights)
+    value = jnp.sum(a * loss.rho(r)) + loss.penalty(params)
+    if params.bias is None:
+        return value, Params(weights, None)
+    return value, Params(weights, partial_derivative(multiplies_bias(data)))

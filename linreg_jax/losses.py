@@ -23,14 +23,15 @@ and are added to the loss as they stand, whatever it is divided by.
 """
 
 import dataclasses
+import functools
 import re
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._numerics import per_example, sum_of_examples
+from linreg_jax._numerics import per_example, placed, sum_of_examples
 from linreg_jax._validation import (
     is_not_negative,
     is_positive,
@@ -39,8 +40,8 @@ from linreg_jax._validation import (
     shape_text,
     shown,
 )
-from linreg_jax.dataset import Dataset, is_compressed, total_weight
-from linreg_jax.model import Params, residuals
+from linreg_jax.dataset import Dataset, check_dataset, is_compressed, total_weight
+from linreg_jax.model import Params, check_params, residuals
 from linreg_jax.penalties import Penalty, lasso, ridge
 
 
@@ -148,9 +149,32 @@ class Loss:
         Raises:
           TypeError, ValueError: as `residuals` and `example_weights` say.
         """
-        r = residuals(params, data)
-        weighted = per_example(example_weights(self, data), r) * self.rho(r)
-        return jnp.sum(sum_of_examples(weighted)) + self.penalty(params)
+        check_dataset(data)
+        check_params(params, data.X, data.y)
+        value: Array = _value(as_argument(self), params, data)
+        return value
+
+
+@functools.partial(jax.jit, inline=True)
+def _value(argument, params, data):
+    loss, r = as_loss(argument), residuals(params, data)
+    weighted = per_example(example_weights(loss, data), r) * loss.rho(r)
+    return jnp.sum(sum_of_examples(weighted)) + loss.penalty(params)
+
+
+def as_argument(loss: Loss) -> Any:
+    """A loss as jitted functions take it: a subclass that is no pytree goes in as a constant."""
+    if any(leaf is loss for leaf in jax.tree.leaves(loss)):
+        return jax.tree_util.Partial(loss)
+    return placed(loss)
+
+
+def as_loss(argument: Any) -> Loss:
+    """The loss back from `as_argument`."""
+    if isinstance(argument, Loss):
+        return argument
+    loss: Loss = argument.func
+    return loss
 
 
 def example_weights(loss: Loss, data: Dataset) -> Array:

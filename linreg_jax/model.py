@@ -1,13 +1,15 @@
 """The linear model: its parameters, its predictions and what they miss by."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from linreg_jax._conversion import as_numeric
-from linreg_jax._numerics import for_each_example, per_example, predictions
+from linreg_jax._numerics import for_each_example, on_device, per_example, predictions
 from linreg_jax._validation import (
     checked_key,
     flag,
@@ -104,14 +106,19 @@ def init_params(
     intercept = flag("intercept", intercept)
     d, targets, dtype = data.X.shape[1], data.y.shape[1:], data.X.dtype
     if key is None:
-        weights, bias = jnp.zeros((d, *targets), dtype), jnp.zeros(targets, dtype)
+        weights, bias = (jax.device_put(np.zeros(s, dtype)) for s in ((d, *targets), targets))
     else:
         rule = "a finite number, at least 0"
-        size = jnp.asarray(scalar_setting("scale", scale, rule, is_not_negative), dtype)
-        weights_key, bias_key = jax.random.split(checked_key(key))
-        weights = size * jax.random.normal(weights_key, (d, *targets), dtype)
-        bias = size * jax.random.normal(bias_key, targets, dtype)
+        size = on_device(scalar_setting("scale", scale, rule, is_not_negative), dtype)
+        weights, bias = _draw(checked_key(key), size, d, targets)
     return Params(weights, bias if intercept else None)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3), inline=True)
+def _draw(key, size, d, targets):
+    weights_key, bias_key = jax.random.split(key)
+    weights = size * jax.random.normal(weights_key, (d, *targets), size.dtype)
+    return weights, size * jax.random.normal(bias_key, targets, size.dtype)
 
 
 def _linear(params, X, bias_column):

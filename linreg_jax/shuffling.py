@@ -21,8 +21,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from linreg_jax._numerics import on_device
 from linreg_jax._validation import checked_key, positive_integer, require_shape, shown
 
 # Up to _FEW the permutation is exactly uniform, at n comparisons an index. A network joins two
@@ -73,20 +75,22 @@ def shuffled_index(key: Array, n: int, position: Array | int, epoch: Array | int
     position = _integers("position", position)
     epoch = _integers("epoch", epoch)
     require_shape("epoch", epoch, (), "an order has one epoch, []; jax.vmap gives several")
-    words = jax.random.bits(checked_key(key), (_num_words(n),), jnp.uint32)
+    return _index_at(checked_key(key), n, position, epoch)
+
+
+@functools.partial(jax.jit, static_argnums=1, inline=True)
+def _index_at(key, n, position, epoch):
+    words = jax.random.bits(key, (_num_words(n),), jnp.uint32)
     words = _hash(words, _hash(epoch, jnp.uint32(0)))
     index = _rank(words, position) if n <= _FEW else _walk(words, n, position)
     return index.astype(jnp.int32)
 
 
 def _integers(name: str, value: Array | int) -> Array:
-    try:
-        value = jnp.asarray(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must hold integers, got {shown(value)}") from None
-    if not jnp.issubdtype(value.dtype, jnp.integer):
-        raise TypeError(f"{name} must hold integers, got {value.dtype}: use astype(int)")
-    return value.astype(jnp.uint32)
+    array = value if isinstance(value, Array) else np.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{name} must hold integers, got {shown(value)}: use astype(int)")
+    return on_device(array, jnp.uint32)
 
 
 def _num_words(n):

@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from linreg_jax._algebra.linalg import target_columns, triangular_factor
 from linreg_jax._algebra.quadratic import quadratic, require_squared
-from linreg_jax._numerics import matmul
+from linreg_jax._numerics import matmul, on_device, placed
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import Loss
@@ -85,12 +85,10 @@ def trajectory(
     require_squared(loss, "trajectory")
     check_params(params, data.X, data.y)
     rule = "a finite number, at least 0"
-    rates = jnp.asarray(
+    rates = on_device(
         scalar_setting("learning_rate", learning_rate, rule, is_not_negative), data.X.dtype
     )
-    momentum = jnp.asarray(
-        scalar_setting("momentum", momentum, rule, is_not_negative), data.X.dtype
-    )
+    momentum = on_device(scalar_setting("momentum", momentum, rule, is_not_negative), data.X.dtype)
     counts = _whole_numbers(steps)
     for name, array, most in [
         ("learning_rate", rates, 1),
@@ -100,7 +98,7 @@ def trajectory(
         if array.ndim > most:
             accepted = "one number, []" if most == 0 else "one number, [], or a list of them, [m]"
             raise ValueError(f"{name} has shape {shape_text(array.shape)}: it must be {accepted}")
-    return _trajectory(loss, params, data, rates, counts, momentum)
+    return _trajectory(placed(loss), params, data, rates, counts, momentum)
 
 
 def _whole_numbers(steps):
@@ -118,7 +116,7 @@ def _whole_numbers(steps):
         for count in np.ravel(steps).tolist():
             if not 0 <= count < 2**31:
                 raise ValueError(f"{rule}, got {count}")
-    return jnp.asarray(steps, jnp.int32)
+    return on_device(steps, jnp.int32)
 
 
 @jax.jit

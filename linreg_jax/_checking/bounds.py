@@ -27,9 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from linreg_jax._algebra.differences import eighth_order, reach_of, second_order
 from linreg_jax._numerics import per_example
-from linreg_jax.gradients import _eighth_order, _reach, _second_order
-from linreg_jax.losses import example_weights
+from linreg_jax.losses import as_loss, example_weights
 from linreg_jax.model import Params, residuals
 
 # Accumulators side by side: what vector units of CPUs and warps of GPUs use, or a divisor of it.
@@ -76,16 +76,6 @@ class Situation(NamedTuple):
     reach: np.ndarray
 
 
-def as_argument(loss):
-    """A loss as jitted functions take it: a subclass that is no pytree goes in as a constant."""
-    return jax.tree_util.Partial(loss) if jax.tree.leaves(loss) == [loss] else loss
-
-
-def as_loss(argument):
-    """The loss back from `as_argument`."""
-    return argument.func if isinstance(argument, jax.tree_util.Partial) else argument
-
-
 def unit_roundoff(params, data):
     """u: half the spacing of the numbers next to 1, in the coarsest dtype of the arguments."""
     dtypes = [leaf.dtype for leaf in jax.tree.leaves((params, data))]
@@ -101,7 +91,7 @@ def situation(argument, params, data):
 def _situation(argument, params, data):
     loss, r = as_loss(argument), residuals(params, data)
     a = jnp.broadcast_to(example_weights(loss, data), r.shape[:1])
-    return r, per_example(a, r), _reach(loss, r)[0]
+    return r, per_example(a, r), reach_of(loss, r)[0]
 
 
 def costs_and_slopes(argument, points):
@@ -276,7 +266,7 @@ def _quotient_rounding(evaluate, r, h, arms, u):
 
 def _quotient_truncation(evaluate, r, h, arms, rounding):
     """How far off it is besides: what steps 4, 16, ... times smaller change beyond rounding."""
-    quotient = _second_order if arms == 1 else _eighth_order
+    quotient = second_order if arms == 1 else eighth_order
     smaller = 4.0 ** np.arange(12).astype(r.dtype).reshape(12, *[1] * r.ndim)
     found = quotient(lambda points: evaluate(points)[0], r, 1, h / smaller)
     changes = np.abs(found[0] - found[1:]) - rounding * smaller[1:]
