@@ -25,8 +25,7 @@ def placed(tree: Any) -> Any:
     `jax.device_put`. Under `jax.transfer_guard`, set to find the arrays of a caller that lie on the
     host, the numbers of this package are no finding: there they are transferred explicitly.
     """
-    guard = jax.config.jax_transfer_guard_host_to_device  # type: ignore[attr-defined]
-    if guard in (None, "allow"):
+    if getattr(jax.config, "jax_transfer_guard_host_to_device", None) in (None, "allow"):
         return tree
     return jax.tree.map(
         lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf), tree

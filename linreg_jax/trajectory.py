@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -36,8 +37,8 @@ def trajectory(
     params: Params,
     data: Dataset,
     *,
-    learning_rate: float | Array,
-    steps: int | Array,
+    learning_rate: float | Array | Sequence[float],
+    steps: int | Array | Sequence[int],
     momentum: float | Array = 0.0,
 ) -> Trajectory:
     """Full-batch gradient descent after any number of steps, with no loop over them.
@@ -85,6 +86,8 @@ def trajectory(
     require_squared(loss, "trajectory")
     check_params(params, data.X, data.y)
     rule = "a finite number, at least 0"
+    if isinstance(learning_rate, (list, tuple)):
+        learning_rate = np.asarray(learning_rate)
     rates = on_device(
         scalar_setting("learning_rate", learning_rate, rule, is_not_negative), data.X.dtype
     )
