@@ -9,6 +9,7 @@ from jax import Array
 
 from linreg_jax._sharding.shards import checked_num_shards, mesh_of
 from linreg_jax._training import door
+from linreg_jax._training.debugging import run_watching_nans
 from linreg_jax._training.loop import train
 from linreg_jax._training.steps import Problem, Settings
 from linreg_jax._validation import positive_integer
@@ -145,6 +146,11 @@ def fit(
         patience=np.asarray(patience, np.int32) if stops_on_validation else None,
         average_from=average_from,
     )
-    if progress is not None:
-        return watched(problem, start, key, settings, progress)
-    return train(problem, start, key, settings=settings)
+
+    def run() -> Fit:
+        if progress is not None:
+            return watched(problem, start, key, settings, progress)
+        fitted: Fit = train(problem, start, key, settings=settings)
+        return fitted
+
+    return run_watching_nans(run, problem, settings)
