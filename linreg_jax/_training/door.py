@@ -10,7 +10,7 @@ import optax
 from linreg_jax._numerics import rows_to_add
 from linreg_jax._sharding.shards import mesh_of
 from linreg_jax._training.rates import automatic_rate
-from linreg_jax._training.updates import flat_state, has_lasso
+from linreg_jax._training.updates import flat_state, has_lasso, name_of, transformation_of
 from linreg_jax._validation import (
     is_not_negative,
     is_traced,
@@ -81,7 +81,7 @@ def as_rate(learning_rate, loss, params, data, optimizer, batch_size):
         if optimizer is not optax.sgd:
             raise ValueError(
                 'learning_rate="auto" is for plain gradient descent, optimizer=optax.sgd, got '
-                f"{_name(optimizer)}: pass a number, such as 0.01"
+                f"{name_of(optimizer)}: pass a number, such as 0.01"
             )
         return automatic_rate(loss, data, intercept=params.bias is not None, batch_size=batch_size)
     rule = "a finite number, at least 0, a schedule (step -> rate) or 'auto'"
@@ -134,17 +134,14 @@ def check_factories(loss, optimizer, gradient):
 def check_state(start, optimizer, learning_rate):
     """Raises where the optimizer makes no transformation, or not one for the start's state."""
     try:
-        transformation = optimizer(learning_rate)
+        transformation = transformation_of(optimizer, learning_rate)
     except TypeError as error:
+        if str(error).startswith("optimizer must be"):
+            raise
         raise TypeError(
             f"optimizer(learning_rate) failed, {error}: pass a factory of one argument, "
             "lambda rate: ..."
         ) from error
-    if not isinstance(transformation, optax.GradientTransformation):
-        raise TypeError(
-            "optimizer must be a factory, learning rate -> optax.GradientTransformation, but "
-            f"{_name(optimizer)} made {transformation!r}: pass optax.sgd, for instance"
-        )
     if not isinstance(start, TrainState):
         return
     expected = jax.eval_shape(lambda params: flat_state(transformation.init(params)), start.params)
@@ -153,13 +150,9 @@ def check_state(start, optimizer, learning_rate):
     if had != wanted:
         raise ValueError(
             f"the state does not fit the optimizer: it holds arrays {_shapes(had)}, and "
-            f"{_name(optimizer)} needs {_shapes(wanted)}; pass the optimizer that made it, or "
+            f"{name_of(optimizer)} needs {_shapes(wanted)}; pass the optimizer that made it, or "
             "state.params to start it afresh"
         )
-
-
-def _name(function):
-    return getattr(function, "__name__", repr(function))
 
 
 def _shapes(arrays):

@@ -1,6 +1,7 @@
 """One update of the parameters: the optimizer's, or the proximal step of a lasso."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import optax
 from jax import Array, lax
 
 from linreg_jax._sharding.shards import gradient_on_shards
+from linreg_jax._validation import shape_text, shown
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
 from linreg_jax.penalties import Lasso
@@ -51,7 +53,8 @@ def make_updater(loss, optimizer, gradient, learning_rate, mesh=None) -> Updater
     """
     smooth, lassos = _split_lasso(loss)
     value_and_gradient = gradient_on_shards(gradient, smooth, mesh)
-    transformation = optax.with_extra_args_support(optimizer(learning_rate))
+    transformation = transformation_of(optimizer, learning_rate)
+    takes = _taker(transformation.update)
 
     def init(params):
         return flat_state(transformation.init(params))
@@ -59,14 +62,25 @@ def make_updater(loss, optimizer, gradient, learning_rate, mesh=None) -> Updater
     def update(params, optimizer_state, batch, step):
         value, grads = value_and_gradient(params, batch)
         structure = jax.tree.structure(jax.eval_shape(transformation.init, params))
-        updates, new_state = transformation.update(
-            grads,
-            jax.tree.unflatten(structure, optimizer_state),
-            params,
+        state = jax.tree.unflatten(structure, optimizer_state)
+        extra = takes(
             value=value,
             grad=grads,
-            value_fn=lambda params: smooth(params, batch),
+            # A line search passes on to it what others need, where it names that.
+            value_fn=lambda params, obj_fn=None, grad_fn=None: smooth(params, batch),
+            obj_fn=lambda params: smooth(params, batch),
+            grad_fn=lambda params, _: value_and_gradient(params, batch)[1],
         )
+        try:
+            updates, new_state = transformation.update(grads, state, params, **extra)
+        except Exception as error:  # of optax or of the caller's own, while tracing
+            shapes = {name: shape_text(leaf.shape) for name, leaf in _named(params)}
+            raise ValueError(
+                f"optimizer {name_of(optimizer)} failed on parameters {shapes}, "
+                f"{type(error).__name__}: {error}; it may need arguments of its own, "
+                "lambda rate: ..., or not take a bias that is one number, "
+                "init_params(data, intercept=False)"
+            ) from error
         new_params = optax.apply_updates(params, updates)
         if lassos:
             rate = current_rate(learning_rate, step, params.weights.dtype)
@@ -78,6 +92,44 @@ def make_updater(loss, optimizer, gradient, learning_rate, mesh=None) -> Updater
         return value, euclidean_norm(grads), new_params, flat_state(new_state)
 
     return Updater(init, update)
+
+
+def transformation_of(
+    optimizer: Callable[[Any], Any], learning_rate: Any
+) -> optax.GradientTransformationExtraArgs:
+    """What an optimizer makes of a rate, as a transformation that takes the loss too.
+
+    Raises:
+      TypeError: what it makes is none.
+    """
+    made = optimizer(learning_rate)
+    if isinstance(made, optax.MultiSteps):
+        made = made.gradient_transformation()
+    if not isinstance(made, optax.GradientTransformation):
+        raise TypeError(
+            "optimizer must be a factory, learning rate -> optax.GradientTransformation, but "
+            f"{name_of(optimizer)} made {shown(made)}: pass optax.sgd, for instance"
+        )
+    return optax.with_extra_args_support(made)
+
+
+def name_of(function: object) -> str:
+    """A function's name, as an error writes it."""
+    return getattr(function, "__name__", shown(function))
+
+
+def _taker(update: Callable) -> Callable[..., dict[str, Any]]:
+    """Those of some keywords that a function takes; some updates of optax take only their own."""
+    parameters = inspect.signature(update).parameters.values()
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+        return dict
+    names = {parameter.name for parameter in parameters}
+    return lambda **extra: {name: value for name, value in extra.items() if name in names}
+
+
+def _named(params: Params) -> list[tuple[str, Array]]:
+    """The parameters that there are, by name."""
+    return [(name, leaf) for name, leaf in params._asdict().items() if leaf is not None]
 
 
 def flat_state(optimizer_state) -> tuple[Array, ...]:
