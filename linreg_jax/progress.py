@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from linreg_jax._numerics import placed
 from linreg_jax._training import loop
 from linreg_jax._training.updates import current_rate
 from linreg_jax._validation import is_traced
@@ -69,13 +70,17 @@ def watched(problem, start, key, settings, show: Callable[[Progress], object] | 
     state = _begin(problem, start, key, settings)
     first_step = state.step
     journey = _set_out(problem, state, settings)
-    journey = jax.block_until_ready(_advance(problem, journey, 0, settings))  # compiles
+    journey = jax.block_until_ready(
+        _advance(problem, journey, placed(np.int32(0)), settings)
+    )  # compiles
     began = looked = time.perf_counter()
     turn, turns, last_turn = 0, 1, loop.number_of_turns(problem, settings)
     try:
         while turn < last_turn and int(journey.state.status) == Status.RUNNING:
             turn = min(turn + turns, last_turn)
-            journey = jax.block_until_ready(_advance(problem, journey, turn, settings))
+            journey = jax.block_until_ready(
+                _advance(problem, journey, placed(np.int32(turn)), settings)
+            )
             now = time.perf_counter()
             pace = turns / max(now - looked, 1e-6)
             turns, looked = max(1, min(2 * turns, int(pace * _SECONDS))), now

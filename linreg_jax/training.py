@@ -7,6 +7,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from linreg_jax._numerics import placed
 from linreg_jax._sharding.shards import checked_num_shards, mesh_of
 from linreg_jax._training import door
 from linreg_jax._training.debugging import run_watching_nans
@@ -138,13 +139,13 @@ def fit(
     )
     stops_on_validation = stop_at is not None and batch_size is not None
     problem = Problem(
-        loss=door.as_pytree(loss),
+        loss=placed(door.as_pytree(loss)),
         data=data_of_steps,
-        learning_rate=rate,
+        learning_rate=placed(rate),
         validation=validation,
-        tolerance=stop_at,
-        patience=np.asarray(patience, np.int32) if stops_on_validation else None,
-        average_from=average_from,
+        tolerance=placed(stop_at),
+        patience=placed(np.asarray(patience, np.int32)) if stops_on_validation else None,
+        average_from=placed(average_from),
     )
 
     def run() -> Fit:

@@ -133,6 +133,9 @@ def check_factories(loss, optimizer, gradient):
 
 def check_state(start, optimizer, learning_rate):
     """Raises where the optimizer makes no transformation, or not one for the start's state."""
+    if isinstance(learning_rate, jax.Array) and not is_traced(learning_rate):
+        # A number of the host: optimizers compute with the rate, and here it is only tried.
+        learning_rate = np.ones((), learning_rate.dtype)
     try:
         transformation = transformation_of(optimizer, learning_rate)
     except TypeError as error:
