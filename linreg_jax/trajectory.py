@@ -86,11 +86,8 @@ def trajectory(
     require_squared(loss, "trajectory")
     check_params(params, data.X, data.y)
     rule = "a finite number, at least 0"
-    if isinstance(learning_rate, (list, tuple)):
-        learning_rate = np.asarray(learning_rate)
-    rates = on_device(
-        scalar_setting("learning_rate", learning_rate, rule, is_not_negative), data.X.dtype
-    )
+    given = np.asarray(learning_rate) if isinstance(learning_rate, Sequence) else learning_rate
+    rates = on_device(scalar_setting("learning_rate", given, rule, is_not_negative), data.X.dtype)
     momentum = on_device(scalar_setting("momentum", momentum, rule, is_not_negative), data.X.dtype)
     counts = _whole_numbers(steps)
     for name, array, most in [
