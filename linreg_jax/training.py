@@ -13,7 +13,7 @@ from linreg_jax._training import door
 from linreg_jax._training.debugging import run_watching_nans
 from linreg_jax._training.loop import train
 from linreg_jax._training.steps import Problem, Settings
-from linreg_jax._validation import positive_integer
+from linreg_jax._validation import flag, positive_integer
 from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import autodiff
 from linreg_jax.model import Params
@@ -131,7 +131,7 @@ def fit(
         optimizer=optimizer,
         gradient=gradient,
         record_every=record_every,
-        record_params=bool(record_params),
+        record_params=flag("record_params", record_params),
         unroll=unroll,
         num_turns=door.number_of_turns(num_steps, tolerance, progress),
         mesh=mesh_of(data_of_steps),

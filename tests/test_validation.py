@@ -4,19 +4,23 @@ import jax
 import jax.experimental.sparse
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.sparse
 
 from linreg_jax import (
     Params,
+    adaptive,
     as_dataset,
     check_gradients,
     diagnose,
     epsilon_insensitive,
+    fit,
     gradients,
     huber,
     init_params,
     initialize,
+    invscaling,
     lasso,
     mse,
     predict,
@@ -34,6 +38,13 @@ from tests.support import make_problem
 PARAMS, DATA = make_problem(0, n=20, d=3)
 KEY = jax.random.key(0)
 MANY = np.arange(1000.0)
+
+
+def run(**settings):
+    """Three steps of `fit`, with other settings."""
+    settings = {"learning_rate": 0.1, "num_steps": 3} | settings
+    return fit(mse, PARAMS, DATA, **settings)
+
 
 WRONG_CALLS = {
     "predict takes features": (
@@ -145,6 +156,58 @@ WRONG_CALLS = {
         lambda: shuffled_index(KEY, list(range(1000)), 0),
         r"n must be a Python integer, got \[0, 1, 2, 3, 4, 5, \.\.\.\]: it is part of",
     ),
+    "a seed is no key of fit": (
+        lambda: run(batch_size=5, key=0),
+        r"key must be one JAX random key, got 0: a seed becomes one by jax\.random\.key\(0\)",
+    ),
+    "invscaling is called": (
+        lambda: run(learning_rate=invscaling),
+        r"invscaling makes a schedule: call it, learning_rate=invscaling\(0\.1\)",
+    ),
+    "adaptive is called": (
+        lambda: run(optimizer=adaptive),
+        r"adaptive makes an optimizer: call it, optimizer=adaptive\(\)",
+    ),
+    "adaptive is no schedule": (
+        lambda: run(learning_rate=adaptive),
+        r"adaptive makes an optimizer: call it, optimizer=adaptive\(\)",
+    ),
+    "what makes schedules is called": (
+        lambda: run(learning_rate=optax.exponential_decay),
+        "learning_rate exponential_decay is no schedule, .* it raised TypeError: .*missing",
+    ),
+    "a schedule gives one number": (
+        lambda: run(learning_rate=lambda step: jnp.ones(3) / (step + 1)),
+        r"learning_rate <lambda> is no schedule, .*: it gave float32\[3\]",
+    ),
+    "a loss is no array": (
+        lambda: fit(MANY, PARAMS, DATA, learning_rate=0.1, num_steps=3),
+        r"loss must be a function \(params, data\) -> scalar, got float64\[1000\] \(0, 1, 2, ",
+    ),
+    "an optimizer is no array": (
+        lambda: run(optimizer=MANY),
+        r"got float64\[1000\] \(0, 1, 2, \.\.\.\): pass optax\.sgd",
+    ),
+    "a gradient is no array": (
+        lambda: run(gradient=MANY),
+        r"gradient must be .* got float64\[1000\] \(0, 1, 2, \.\.\.\): pass gradients",
+    ),
+    "progress is no array": (
+        lambda: run(progress=MANY),
+        r"progress must be .* got float64\[1000\] \(0, 1, 2, \.\.\.\)$",
+    ),
+    "compress is a bool": (
+        lambda: run(compress=MANY),
+        r"compress must be True, False or None, got float64\[1000\]",
+    ),
+    "record_params is a bool": (
+        lambda: run(record_params="all"),
+        "record_params must be True or False, got 'all'",
+    ),
+    "fit takes the loss first": (
+        lambda: fit(PARAMS, mse, DATA, learning_rate=0.1, num_steps=3),
+        "params must be Params, got SquaredError: check the order of the arguments",
+    ),
 }
 
 
@@ -217,3 +280,22 @@ def test_sparse_matrices_are_named():
 def test_parameters_are_no_features():
     with pytest.raises(TypeError, match="X must be an array, got Params"):
         as_dataset(Params(jnp.ones(2), None), np.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_steps": 10**12}, "num_steps must be at most 2147483647, as steps are counted in"),
+        (
+            {"num_steps": None, "num_epochs": 10**9, "batch_size": 2, "key": KEY},
+            "num_epochs must be at most 214748364, as steps are counted in int32 .*solve",
+        ),
+        (
+            {"average_from": MANY.astype(int)},
+            r"average_from must be a step, .* got int64\[1000\] \(0, 1, 2, \.\.\.\)$",
+        ),
+    ],
+)
+def test_numbers_of_steps_have_a_limit(settings, message):
+    with pytest.raises(ValueError, match=message):
+        run(**settings)

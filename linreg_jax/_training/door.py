@@ -1,6 +1,8 @@
 """What `fit` refuses, and what it makes of its arguments, before anything compiles."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +14,14 @@ from linreg_jax._sharding.shards import mesh_of
 from linreg_jax._training.rates import automatic_rate
 from linreg_jax._training.updates import flat_state, has_lasso, name_of, transformation_of
 from linreg_jax._validation import (
+    checked_key,
+    flag,
     is_not_negative,
     is_traced,
     positive_integer,
     scalar_setting,
     shape_text,
+    shown,
 )
 from linreg_jax.batching import batches_per_epoch, pad
 from linreg_jax.compression import compress as compressed
@@ -24,8 +29,17 @@ from linreg_jax.dataset import check_dataset
 from linreg_jax.losses import Loss, check_loss
 from linreg_jax.model import check_params
 from linreg_jax.records import Fit, TrainState
+from linreg_jax.schedules import adaptive, invscaling
 
 _MAKE_KEY = "pass key=jax.random.key(0), or another seed"
+_UNCALLED = {
+    invscaling: "invscaling makes a schedule: call it, learning_rate=invscaling(0.1)",
+    adaptive: "adaptive makes an optimizer: call it, optimizer=adaptive() with learning_rate=0.1",
+}
+_MOST_STEPS = 2**31 - 1
+_STEPS_ARE = (
+    ", as steps are counted in int32 (solve(data) is where a squared loss gets to in the end)"
+)
 
 
 def checked_start(start, data):
@@ -76,7 +90,7 @@ def as_rate(learning_rate, loss, params, data, optimizer, batch_size):
         or a loss whose best rate is not known.
     """
     if callable(learning_rate):
-        return as_pytree(learning_rate)
+        return _checked_schedule(learning_rate)
     if isinstance(learning_rate, str) and learning_rate == "auto":
         if optimizer is not optax.sgd:
             raise ValueError(
@@ -94,6 +108,31 @@ def as_rate(learning_rate, loss, params, data, optimizer, batch_size):
     return as_array(rate, data.X.dtype)
 
 
+def _checked_schedule(schedule: Callable[[Any], Any]) -> Any:
+    """A schedule as a pytree.
+
+    Raises:
+      TypeError: what it gives for a step is no number, or it fails, as what makes schedules does.
+    """
+    if schedule is invscaling or schedule is adaptive:
+        raise TypeError(_UNCALLED[schedule])
+    as_tree = as_pytree(schedule)
+    try:
+        rate = jax.eval_shape(as_tree, jax.ShapeDtypeStruct((), jnp.int32))
+        is_number = rate.shape == () and jnp.issubdtype(rate.dtype, jnp.number)
+    except Exception as error:  # of the caller's own function
+        raise TypeError(
+            f"learning_rate {name_of(schedule)} is no schedule, a function of the step that gives "
+            f"a number; called with a step it raised {type(error).__name__}: {error}"
+        ) from error
+    if not is_number:
+        raise TypeError(
+            f"learning_rate {name_of(schedule)} is no schedule, a function of the step that gives "
+            f"a number: it gave {rate.dtype}{shape_text(rate.shape)}"
+        )
+    return as_tree
+
+
 def as_array(value, dtype):
     """[] of a dtype: NumPy's for a host number, which is handed to a compiled program at once."""
     return value.astype(dtype) if isinstance(value, jax.Array) else np.asarray(value, dtype)
@@ -109,6 +148,8 @@ def as_pytree(function):
 def check_factories(loss, optimizer, gradient):
     """Raises where the loss, the optimizer or the gradient is not what `fit` calls it as."""
     check_loss(loss)
+    if optimizer is invscaling or optimizer is adaptive:
+        raise TypeError(_UNCALLED[optimizer])
     if isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(
             "optimizer must be a factory, learning rate -> optax.GradientTransformation, got what "
@@ -117,12 +158,12 @@ def check_factories(loss, optimizer, gradient):
     if not callable(optimizer):
         raise TypeError(
             "optimizer must be a factory, learning rate -> optax.GradientTransformation, got "
-            f"{optimizer!r}: pass optax.sgd, for instance"
+            f"{shown(optimizer)}: pass optax.sgd, for instance"
         )
     if not callable(gradient):
         raise TypeError(
-            f"gradient must be a way to the gradient, got {gradient!r}: pass gradients.autodiff "
-            "or gradients.vectorized, for instance"
+            f"gradient must be a way to the gradient, got {shown(gradient)}: pass "
+            "gradients.autodiff or gradients.vectorized, for instance"
         )
     if has_lasso(loss) and optimizer is not optax.sgd:
         raise ValueError(
@@ -172,9 +213,10 @@ def number_of_steps(data, num_steps, num_epochs, batch_size):
         given = "neither" if num_steps is None else "both"
         raise ValueError(f"pass num_steps or num_epochs: one of them says how long, got {given}")
     if num_epochs is None:
-        return positive_integer("num_steps", num_steps)
+        return positive_integer("num_steps", num_steps, _MOST_STEPS, _STEPS_ARE)
     per_epoch = 1 if batch_size is None else batches_per_epoch(data.X.shape[0], batch_size)
-    return positive_integer("num_epochs", num_epochs) * per_epoch
+    most = _MOST_STEPS // per_epoch
+    return positive_integer("num_epochs", num_epochs, most, _STEPS_ARE) * per_epoch
 
 
 def number_of_turns(num_steps, tolerance, progress):
@@ -195,7 +237,7 @@ def checked_progress(progress):
     if progress is True or callable(progress):
         return progress
     raise TypeError(
-        f"progress must be True or a function that is called with a Progress, got {progress!r}"
+        f"progress must be True or a function that is called with a Progress, got {shown(progress)}"
     )
 
 
@@ -209,8 +251,13 @@ def data_for_steps(data, loss, batch_size, compress):
       TypeError: `compress` is not True, False or None.
       ValueError: it is True for a loss that is not squared, or for mini-batches.
     """
-    if compress not in (None, True, False):
-        raise TypeError(f"compress must be True, False or None, got {compress!r}")
+    if compress is not None:
+        try:
+            compress = flag("compress", compress)
+        except TypeError:
+            raise TypeError(
+                f"compress must be True, False or None, got {shown(compress)}"
+            ) from None
     squared = isinstance(loss, Loss) and loss.curvature is not None
     if compress and not squared:
         raise ValueError(
@@ -241,7 +288,7 @@ def checked_step(name, value):
     if value is None or is_traced(value):
         return value
     if not np.issubdtype(np.asarray(value).dtype, np.integer) or np.ndim(value) or value < 0:
-        raise ValueError(f"{name} must be a step, an integer of 0 or more, got {value!r}")
+        raise ValueError(f"{name} must be a step, an integer of 0 or more, got {shown(value)}")
     return np.asarray(value, np.int32)
 
 
@@ -281,10 +328,10 @@ def as_key_data(key):
     """
     if key is None:
         return None
-    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.shape == ():
-            data = jax.random.key_data(key)
-            return data if data.shape == (2,) else jax.random.bits(key, (2,), jnp.uint32)
-    elif isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.shape == (2,):
+    key = checked_key(key)
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        data = jax.random.key_data(key)
+        return data if data.shape == (2,) else jax.random.bits(key, (2,), jnp.uint32)
+    if key.shape == (2,):
         return key
-    raise TypeError(f"key must be one JAX random key, got {key!r}: {_MAKE_KEY}")
+    raise TypeError(f"key must be one JAX random key, got {shown(key)}: {_MAKE_KEY}")
