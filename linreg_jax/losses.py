@@ -215,7 +215,26 @@ def example_weights(loss: Loss, data: Dataset) -> Array:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SquaredError(Loss):
-    """scale r²; `mse`, `half_mse`, `sse` and `half_sse` are its four customary scalings."""
+    """The squared error in its four customary scalings: `mse`, `half_mse`, `sse` and `half_sse`.
+
+    rho(r) = scale r² and psi(r) = 2 scale r. With s the weight of an example, 1 where there are no
+    weights, n their sum and r = X weights + bias - y::
+
+        name      value            gradient of the weights   of the bias
+        mse       Σ s r² / n       2 Xᵀ(s r) / n             2 Σ s r / n
+        half_mse  Σ s r² / 2n      Xᵀ(s r) / n               Σ s r / n
+        sse       Σ s r²           2 Xᵀ(s r)                 2 Σ s r
+        half_sse  Σ s r² / 2       Xᵀ(s r)                   Σ s r
+
+    `mse` is `torch.nn.MSELoss()`, `sse` the same with reduction="sum", and `half_mse` the "1/2m"
+    cost of many courses. All have the same minimum; a learning rate for one suits another only
+    after it is scaled the other way.
+
+    Attributes:
+      scale: what multiplies r².
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     scale: float = dataclasses.field(default=1.0, metadata={"static": True})
 
@@ -240,7 +259,16 @@ class SquaredError(Loss):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AbsoluteError(Loss):
-    """abs(r); see `mae`."""
+    """The absolute error, `mae`: Σ s abs(r) / Σ s, whose minimiser is the median.
+
+    rho(r) = abs(r) and psi(r) = sign(r), 0 at 0, where automatic differentiation gives 0 too. The
+    gradient of the weights is Xᵀ(s sign(r)) / Σ s and that of the bias Σ s sign(r) / Σ s, with s
+    the weight of an example, 1 where there are no weights.
+
+    Attributes:
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     pieces: ClassVar[Literal["quadratic", "smooth"]] = "quadratic"
 
@@ -262,7 +290,17 @@ class AbsoluteError(Loss):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Huber(Loss):
-    """r²/2 up to delta, a line beyond; see `huber`."""
+    """The Huber loss, `huber(delta)`: squared near the target, linear far from it; the mean.
+
+    rho(r) = r²/2 where abs(r) ≤ delta, delta (abs(r) - delta/2) beyond; psi(r) = r clipped to
+    [-delta, delta]. The gradient of the weights is Xᵀ(s psi(r)) / Σ s, with s the weight of an
+    example. The scale is that of `optax.huber_loss` and `torch.nn.HuberLoss`.
+
+    Attributes:
+      delta: where the parabola becomes a line, in the units of the targets.
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     delta: float | Array = 1.0
 
@@ -287,7 +325,17 @@ class Huber(Loss):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Quantile(Loss):
-    """The pinball loss; see `quantile`."""
+    """The pinball loss, `quantile(level)`, whose minimiser is a quantile; the mean.
+
+    rho(r) = (1 - level) r where the prediction is too high, -level r where it is too low; psi(r) =
+    1 - level above, -level below, 0 at 0. The gradient of the weights is Xᵀ(s psi(r)) / Σ s, with s
+    the weight of an example.
+
+    Attributes:
+      level: the share of targets that should lie below the prediction.
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     level: float | Array = 0.5
 
@@ -312,7 +360,15 @@ class Quantile(Loss):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LogCosh(Loss):
-    """log cosh r; see `log_cosh`."""
+    """The loss `log_cosh()`: r²/2 near 0, abs(r) - log 2 far out, smooth everywhere; the mean.
+
+    rho(r) = log cosh r and psi(r) = tanh r. The gradient of the weights is Xᵀ(s tanh r) / Σ s, with
+    s the weight of an example.
+
+    Attributes:
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     def rho(self, r):
         # log(1 + 2 sinh²(r/2))                  where abs(r) < 1: keeps its digits near 0
@@ -332,7 +388,16 @@ class LogCosh(Loss):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EpsilonInsensitive(Loss):
-    """Nothing inside a tube, abs(r) - epsilon outside; see `epsilon_insensitive`."""
+    """The loss of support vector regression, `epsilon_insensitive(epsilon)`; the mean.
+
+    rho(r) = max(abs(r) - epsilon, 0); psi(r) = sign(r) outside the tube, 0 inside and on its edge.
+    The gradient of the weights is Xᵀ(s psi(r)) / Σ s, with s the weight of an example.
+
+    Attributes:
+      epsilon: half the width of the tube that costs nothing, in the units of the targets.
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     epsilon: float | Array = 0.1
 

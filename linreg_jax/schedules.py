@@ -19,7 +19,12 @@ from linreg_jax._validation import is_not_negative, positive_integer, scalar_set
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Invscaling:
-    """A rate that falls as a power of the steps; see `invscaling`."""
+    """A schedule, `invscaling(initial_rate)`: rate(step) = initial_rate / (step + 1)^power.
+
+    Attributes:
+      initial_rate: the rate of the first step.
+      power: 0 is a constant rate.
+    """
 
     initial_rate: float | Array
     power: float | Array
@@ -81,7 +86,15 @@ class PlateauState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Adaptive:
-    """An optimizer whose steps shrink where the loss stands still; see `adaptive`."""
+    """An optimizer whose steps shrink where the loss stands still, as `adaptive(...)` makes it.
+
+    Attributes:
+      optimizer: the factory whose steps shrink, learning rate -> `optax.GradientTransformation`.
+      factor: what the steps are multiplied by.
+      patience: means of the loss without improvement before that.
+      tolerance: what counts as an improvement, in the units of the loss.
+      every: steps in a mean.
+    """
 
     optimizer: Callable[[Any], optax.GradientTransformation]
     factor: float
