@@ -96,17 +96,29 @@ def scalar_setting(
         raise TypeError(
             f"{name} must be {rule}, got {shown(value)} of type {type(value).__name__}{fix}"
         )
+    dtype = getattr(value, "dtype", float)  # a random key has one, and no numbers
+    if not jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"{name} must be {rule}, got an array of {dtype}")
     known = np.asarray(value)
-    if (
-        known.dtype == bool
-        or not jnp.issubdtype(known.dtype, jnp.number)
-        or (jnp.issubdtype(known.dtype, jnp.complexfloating))
-    ):
-        raise TypeError(f"{name} must be {rule}, got an array of {known.dtype}")
     for one in known.ravel().tolist():
         if not accept(one):
             raise ValueError(f"{name} must be {rule}, got {one}")
     return float(known) if known.ndim == 0 else value
+
+
+def single_setting(
+    name: str, value: Any, rule: str, accept: Callable[[float], bool]
+) -> float | Array:
+    """`scalar_setting` of one number, which may be traced.
+
+    Raises:
+      TypeError, ValueError: as `scalar_setting` says, and an array of several numbers.
+    """
+    setting = scalar_setting(name, value, rule, accept)
+    if jnp.ndim(setting) > 0:
+        shape = shape_text(jnp.shape(setting))
+        raise ValueError(f"{name} has shape {shape}: it is one number; {several_by_vmap(name)}")
+    return setting
 
 
 def is_not_negative(value: float) -> bool:

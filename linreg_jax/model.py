@@ -16,8 +16,8 @@ from linreg_jax._validation import (
     is_not_negative,
     kind_text,
     require_floating,
-    scalar_setting,
     shape_text,
+    single_setting,
 )
 from linreg_jax.dataset import Dataset, check_dataset
 
@@ -109,7 +109,7 @@ def init_params(
         weights, bias = (jax.device_put(np.zeros(s, dtype)) for s in ((d, *targets), targets))
     else:
         rule = "a finite number, at least 0"
-        size = on_device(scalar_setting("scale", scale, rule, is_not_negative), dtype)
+        size = on_device(single_setting("scale", scale, rule, is_not_negative), dtype)
         weights, bias = _draw(checked_key(key), size, d, targets)
     return Params(weights, bias if intercept else None)
 

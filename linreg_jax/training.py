@@ -109,6 +109,8 @@ def fit(
     """
     start = door.checked_start(params, data)
     params = start.params if isinstance(start, TrainState) else start
+    if num_shards is not None:
+        num_shards = positive_integer("num_shards", num_shards)
     shards_shuffled = 1
     if batch_size is not None:
         door.check_mini_batches(data, batch_size, key, start)

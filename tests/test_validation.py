@@ -204,6 +204,14 @@ WRONG_CALLS = {
         lambda: run(record_params="all"),
         "record_params must be True or False, got 'all'",
     ),
+    "a strength is no key": (
+        lambda: ridge(KEY),
+        r"strength must be a finite number, at least 0, got an array of key<fry>",
+    ),
+    "a number of shards is an integer": (
+        lambda: run(num_shards="all"),
+        "num_shards must be a Python integer, got 'all'",
+    ),
     "fit takes the loss first": (
         lambda: fit(PARAMS, mse, DATA, learning_rate=0.1, num_steps=3),
         "params must be Params, got SquaredError: check the order of the arguments",
@@ -299,3 +307,18 @@ def test_parameters_are_no_features():
 def test_numbers_of_steps_have_a_limit(settings, message):
     with pytest.raises(ValueError, match=message):
         run(**settings)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: run(tolerance=np.ones(3)), "tolerance"),
+        (lambda: init_params(DATA, KEY, scale=np.ones(3)), "scale"),
+        (lambda: run(learning_rate=np.ones(3)), "learning_rate"),
+    ],
+    ids=["tolerance", "scale", "learning_rate"],
+)
+def test_one_number_is_never_three(call, name):
+    """Three would broadcast against three weights."""
+    with pytest.raises(ValueError, match=rf"{name} has shape \[3\]: .*jax\.vmap\(lambda"):
+        call()

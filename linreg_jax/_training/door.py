@@ -22,6 +22,7 @@ from linreg_jax._validation import (
     scalar_setting,
     shape_text,
     shown,
+    single_setting,
 )
 from linreg_jax.batching import batches_per_epoch, pad
 from linreg_jax.compression import compress as compressed
@@ -316,7 +317,7 @@ def as_tolerance(tolerance, validation, data, batch_size):
             "gradient of one batch says little): pass validation=, or no tolerance"
         )
     rule = "a finite number, at least 0"
-    tolerance = scalar_setting("tolerance", tolerance, rule, is_not_negative)
+    tolerance = single_setting("tolerance", tolerance, rule, is_not_negative)
     return as_array(tolerance, data.X.dtype)
 
 
