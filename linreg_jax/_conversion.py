@@ -21,6 +21,7 @@ def as_numeric(name, value):
       ValueError: masked entries, rows of different lengths.
     """
     array: Any
+    _refuse_what_is_no_array(name, value)
     if isinstance(value, jax.Array):
         array = value
     else:
@@ -44,17 +45,39 @@ def as_numeric(name, value):
     return array
 
 
-def _numbers_of_frame(name, frame):
+def _refuse_what_is_no_array(name: str, value: Any) -> None:
+    """Raises TypeError for a record such as a `Dataset`, a sparse matrix and a function."""
+    kind = type(value).__name__
+    if hasattr(value, "_fields"):
+        raise TypeError(
+            f"{name} must be an array, got {kind}, a record of arrays: pass one of its fields "
+            f"({', '.join(value._fields)})"
+        )
+    for method in ("toarray", "todense"):  # SciPy's and JAX's sparse arrays
+        if hasattr(value, method):
+            raise TypeError(
+                f"{name} must be a dense array, got a sparse {kind}: pass its .{method}(), which "
+                "needs memory for every entry"
+            )
+    if callable(value):
+        raise TypeError(f"{name} must be an array, got {kind}: pass the numbers themselves")
+
+
+def _numbers_of_frame(name: str, frame: Any) -> np.ndarray:
     """[n, d] the columns of a data frame whose dtypes have no common one in NumPy.
 
     Raises:
       TypeError: a column holds something else than numbers, such as text or missing values.
     """
-    columns = [np.asarray(frame[label].to_list()) for label in frame.columns]
-    for label, column in zip(frame.columns, columns, strict=True):
+    # pandas pairs names and columns itself, where a name may come twice.
+    pairs = frame.items() if hasattr(frame, "items") else ((c, frame[c]) for c in frame.columns)
+    columns = []
+    for label, series in pairs:
+        column = np.asarray(series.to_list())
+        columns.append(column)
         if column.dtype.kind not in "biuf":
             raise TypeError(
-                f"{name} must hold real numbers, got {frame[label].dtype} in column {label!r}: "
+                f"{name} must hold real numbers, got {series.dtype} in column {label!r}: "
                 "encode its values, fill what is missing, or leave the column out"
             )
     return np.column_stack(columns)

@@ -15,7 +15,7 @@ from jax import Array
 
 from linreg_jax import gradients
 from linreg_jax._pytrees import as_function, as_pytree
-from linreg_jax._validation import is_traced
+from linreg_jax._validation import is_traced, shown
 from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import LossGradient, ValueAndGradient
 from linreg_jax.losses import Loss, mse
@@ -60,7 +60,7 @@ def checked_gradient(
     if not callable(gradient):
         raise TypeError(
             f"gradient must be a function (params, data) -> (value, gradient), got "
-            f"{type(gradient).__name__}: pass gradients.vectorized(loss), or a function of your own"
+            f"{shown(gradient)}: pass gradients.vectorized(loss), or a function of your own"
         )
     if isinstance(gradient, LossGradient):
         if not _same_loss(gradient.loss, loss):

@@ -9,11 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax import gradients
-from linreg_jax._checking.bounds import (
-    residual_rounding,
-    rounding_bounds,
-    situation,
-)
+from linreg_jax._checking.bounds import residual_rounding, rounding_bounds, situation
 from linreg_jax._checking.plain import check_function
 from linreg_jax._checking.properties import (
     adjoint_check,
@@ -37,9 +33,9 @@ from linreg_jax._checking.report import (
 from linreg_jax._own_functions import checked_gradient
 from linreg_jax._pytrees import as_function, as_pytree
 from linreg_jax._validation import is_traced
-from linreg_jax.dataset import Dataset
+from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import Loss, check_loss
-from linreg_jax.model import Params
+from linreg_jax.model import Params, check_params
 
 __all__ = ["Check", "Comparison", "GradientError", "GradientReport", "Kinks", "check_gradients"]
 
@@ -117,6 +113,8 @@ def check_gradients(
             "call it outside jit, vmap and grad"
         )
     check_loss(loss)
+    check_dataset(data)
+    check_params(params, data.X, data.y)
     if gradient is not None:
         gradient = checked_gradient(gradient, loss)
     if isinstance(loss, Loss):

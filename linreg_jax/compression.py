@@ -17,7 +17,7 @@ from jax import lax
 from linreg_jax._algebra.blocks import sum_over_blocks
 from linreg_jax._algebra.linalg import centring, target_columns, triangular_factor, weighted_rows
 from linreg_jax._numerics import matmul
-from linreg_jax._validation import shape_text
+from linreg_jax._validation import shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed, total_weight
 
 # Up to so many columns and numbers in [b X y], factoring is no slower than multiplying.
@@ -68,8 +68,8 @@ def compress(data: Dataset, *, method: Literal["auto", "gram", "qr"] = "auto") -
       ((3, 1), 4.0, '1871.25 1871.25')
     """
     check_dataset(data)
-    if method not in ("auto", "gram", "qr"):
-        raise ValueError(f'method must be "auto", "gram" or "qr", got {method!r}')
+    if not isinstance(method, str) or method not in ("auto", "gram", "qr"):
+        raise ValueError(f'method must be "auto", "gram" or "qr", got {shown(method)}')
     if method == "auto":
         n, m = data.X.shape[0], 1 + data.X.shape[1] + math.prod(data.y.shape[1:])
         method = "qr" if m <= _QR_COLUMNS and n * m <= _QR_NUMBERS else "gram"

@@ -12,7 +12,10 @@ from jax import Array
 from linreg_jax._conversion import as_numeric, converted, decides_dtype, first_wrong
 from linreg_jax._numerics import matmul, per_example
 from linreg_jax._validation import (
+    checked_key,
+    flag,
     is_traced,
+    kind_text,
     require_floating,
     require_shape,
     scalar_setting,
@@ -58,8 +61,10 @@ def check_dataset(data, name="data"):
       ValueError: X not [n, d] with n, d ≥ 1, or a field whose length is not n.
     """
     if not isinstance(data, Dataset):
-        got = type(data).__name__
-        raise TypeError(f"{name} must be a Dataset, got {got}: as_dataset(X, y) makes one")
+        fix = "as_dataset(X, y) makes one"
+        if callable(data) or hasattr(data, "weights"):
+            fix = f"check the order of the arguments; {fix}"
+        raise TypeError(f"{name} must be a Dataset, got {kind_text(data)}: {fix}")
     X, y, sample_weight, bias_column, count = data
     require_floating("X", X, _CONVERT)
     require_floating("y", y, _CONVERT)
@@ -211,7 +216,7 @@ def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standar
       [-1.224744...  0.         1.224744...] [2.] [1.6329932]
     """
     check_dataset(data)
-    X, restore = _standardize(data, bool(center))
+    X, restore = _standardize(data, flag("center", center))
     return data._replace(X=X), restore
 
 
@@ -252,6 +257,7 @@ def split(data: Dataset, key: Array, fraction: float) -> tuple[Dataset, Dataset]
       `(train, held_out)`, two `Dataset`s.
 
     Raises:
+      TypeError: not a `Dataset`, not one JAX random key, or a fraction that is no number.
       ValueError: a fraction that leaves one side without rows; compressed data, whose rows are not
         examples.
 
@@ -262,10 +268,12 @@ def split(data: Dataset, key: Array, fraction: float) -> tuple[Dataset, Dataset]
       ((4, 1), (1, 1))
     """
     check_dataset(data)
-    fraction = scalar_setting("fraction", fraction, "a number between 0 and 1", lambda f: 0 < f < 1)
+    rule = "a number between 0 and 1"
+    fraction = float(scalar_setting("fraction", fraction, rule, lambda share: 0 < share < 1))
     if is_compressed(data):
         raise ValueError("data is compressed, its rows are not examples: split the original first")
     n = data.X.shape[0]
+    key = checked_key(key)
     held_out = math.ceil(fraction * n)
     if held_out == n:
         raise ValueError(

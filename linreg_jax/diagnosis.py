@@ -19,8 +19,8 @@ from linreg_jax._algebra.linalg import (
 )
 from linreg_jax._algebra.quadratic import quadratic, ridge_strength
 from linreg_jax._diagnosis_text import in_sentences
-from linreg_jax._numerics import matmul
-from linreg_jax._validation import is_not_negative, is_traced, scalar_setting
+from linreg_jax._numerics import matmul, on_device, placed
+from linreg_jax._validation import flag, is_not_negative, is_traced, scalar_setting
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed, multiplies_bias, total_weight
 from linreg_jax.gradients import require_loss
 from linreg_jax.losses import Huber, LogCosh, Loss, example_weights, mse
@@ -98,7 +98,7 @@ class Diagnosis(NamedTuple):
           ValueError: accuracy not between 0 and 1, a rate that is negative or not finite.
         """
         rule = "a number strictly between 0 and 1"
-        accuracy = scalar_setting("accuracy", accuracy, rule, lambda a: 0 < a < 1)
+        accuracy = placed(scalar_setting("accuracy", accuracy, rule, lambda a: 0 < a < 1))
         L, mu = self.largest_curvature, self.smallest_curvature
         if learning_rate is None:
             return descent.steps_at_best(accuracy, L, mu)
@@ -140,7 +140,7 @@ class Diagnosis(NamedTuple):
 def _as_rates(learning_rate, dtype):
     rule = "a finite number, at least 0"
     rates = scalar_setting("learning_rate", learning_rate, rule, is_not_negative)
-    return jnp.asarray(rates, dtype)
+    return on_device(rates, dtype)
 
 
 def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diagnosis:
@@ -200,7 +200,7 @@ def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diag
     if is_compressed(data):
         example_weights(loss, data)  # raises where the loss is not squared
     # The caller's own loss: jit would give its strengths back as arrays.
-    return _diagnose(loss, data, bool(intercept))._replace(loss=loss)
+    return _diagnose(placed(loss), data, flag("intercept", intercept))._replace(loss=loss)
 
 
 def _num_examples(data):

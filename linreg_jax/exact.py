@@ -11,7 +11,8 @@ from jax import Array
 from linreg_jax._algebra.least_squares import corrected, factors
 from linreg_jax._algebra.linalg import target_columns
 from linreg_jax._algebra.quadratic import example_share, require_squared, ridge_strength
-from linreg_jax._validation import shape_text
+from linreg_jax._numerics import placed
+from linreg_jax._validation import flag, shape_text
 from linreg_jax.dataset import Dataset, as_dataset, check_dataset
 from linreg_jax.losses import Loss, mse
 from linreg_jax.model import Params
@@ -61,16 +62,16 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
       A `Solution`.
 
     Raises:
-      TypeError: not a loss of this package.
+      TypeError: not a `Dataset`, not a loss of this package, or an intercept that is no bool.
       ValueError: a loss that is not squared, or a lasso penalty.
 
     Example:
       >>> solve(as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])).params
       Params(weights=Array([5.], dtype=float32), bias=Array(30., dtype=float32))
     """
-    require_squared(loss, "solve")
     check_dataset(data)
-    return _solve(loss, data, bool(intercept))
+    require_squared(loss, "solve")
+    return _solve(placed(loss), data, flag("intercept", intercept))
 
 
 def solve_line(x: Any, y: Any, sample_weight: Any = None) -> Params:

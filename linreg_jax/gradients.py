@@ -13,25 +13,34 @@ With r = residuals(params, data), a = example_weights(loss, data) and b = 1, or 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from linreg_jax._algebra.blocks import sum_over_blocks
-from linreg_jax._differences import (
+from linreg_jax._algebra.differences import (
     eighth_order,
     least_norm_slope,
     penalty_difference,
-    reach,
+    reach_of,
     second_order,
 )
-from linreg_jax._numerics import matmul, per_example, sum_of_examples, weighted_row_sum
-from linreg_jax._validation import positive_integer
-from linreg_jax.dataset import Dataset, multiplies_bias
+from linreg_jax._numerics import (
+    matmul,
+    per_example,
+    placed,
+    sum_of_examples,
+    weighted_row_sum,
+)
+from linreg_jax._pytrees import as_function, as_pytree
+from linreg_jax._validation import positive_integer, shown
+from linreg_jax.dataset import Dataset, check_dataset, multiplies_bias
 from linreg_jax.losses import Loss, example_weights
-from linreg_jax.model import Params, residuals
+from linreg_jax.model import Params, check_params, residuals
 
 ValueAndGradient = Callable[[Params, Dataset], tuple[Array, Params]]
 
@@ -55,15 +64,31 @@ class LossGradient:
     settings: tuple[int | None, ...] = dataclasses.field(default=(), metadata={"static": True})
 
     def __call__(self, params: Params, data: Dataset) -> tuple[Array, Params]:
-        return self.way(self.loss, params, data, *self.settings)
+        if not isinstance(self.loss, Loss):
+            return self.way(self.loss, params, data, *self.settings)
+        check_dataset(data)
+        check_params(params, data.X, data.y)
+        return _call(self.way, placed(as_pytree(self.loss)), params, data, self.settings)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4), inline=True)
+def _call(
+    way: Callable[..., tuple[Array, Params]],
+    argument: Any,
+    params: Params,
+    data: Dataset,
+    settings: tuple[int | None, ...],
+) -> tuple[Array, Params]:
+    """One program outside `jit`, the same for equal losses."""
+    return way(as_function(argument), params, data, *settings)
 
 
 def require_loss(loss: Callable[[Params, Dataset], Array], way: str) -> Loss:
     """The loss, or TypeError where it has no `rho` and `psi` for `way` to work with."""
     if not isinstance(loss, Loss):
         raise TypeError(
-            f"{way} needs a loss with rho and psi, a Loss, got {loss!r}: pass one of this package "
-            "or a subclass of Loss; autodiff takes any function of (params, data)"
+            f"{way} needs a loss with rho and psi, a Loss, got {shown(loss)}: pass one of this "
+            "package or a subclass of Loss; autodiff takes any function of (params, data)"
         )
     return loss
 
@@ -251,7 +276,7 @@ def finite_difference(loss: Loss) -> LossGradient:
         d loss / d weights[j] ≈ Σ_i a_i (rho(r_i + h X[i, j]) - rho(r_i - h X[i, j])) / 2h
 
     The derivative of a sum is the sum of the derivatives, so each term takes the step that suits it
-    (`reach` says how far its residual moves). Where rho is a parabola or a line around r_i a
+    (`reach_of` says how far its residual moves). Where rho is a parabola or a line around r_i a
     central difference has no truncation error, and the step is large: up to the residual's own size
     and halfway to the nearest kink. Elsewhere differences of eighth order serve, exact to
     h⁸ with h = eps^(1/9). On a kink the two one-sided slopes differ, and the subgradient of least
@@ -278,11 +303,11 @@ def _finite_difference(loss: Loss, params: Params, data: Dataset) -> tuple[Array
     difference_quotient = second_order if loss.pieces == "quadratic" else eighth_order
     r = residuals(params, data)
     a = per_example(example_weights(loss, data), r)
-    size, on_kink = reach(loss, r)
+    reach, on_kink = reach_of(loss, r)
 
     def partial_derivative(column):
         x = per_example(column, r)
-        h = size / jnp.where(x == 0, 1, jnp.abs(x))
+        h = reach / jnp.where(x == 0, 1, jnp.abs(x))
         slopes = difference_quotient(loss.rho, r, x, h)
         if loss.kinks:
             slopes = jnp.where(on_kink, least_norm_slope(loss.rho, r, x, h), slopes)

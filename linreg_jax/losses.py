@@ -23,17 +23,26 @@ and are added to the loss as they stand, whatever it is divided by.
 """
 
 import dataclasses
+import functools
 import re
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._numerics import per_example, sum_of_examples
-from linreg_jax._validation import is_not_negative, is_positive, scalar_setting
-from linreg_jax.dataset import Dataset, is_compressed, total_weight
-from linreg_jax.model import Params, residuals
+from linreg_jax._numerics import per_example, placed, sum_of_examples
+from linreg_jax._pytrees import as_function, as_pytree
+from linreg_jax._validation import (
+    is_not_negative,
+    is_positive,
+    scalar_setting,
+    several_by_vmap,
+    shape_text,
+    shown,
+)
+from linreg_jax.dataset import Dataset, check_dataset, is_compressed, total_weight
+from linreg_jax.model import Params, check_params, residuals
 from linreg_jax.penalties import Penalty, lasso, ridge
 
 
@@ -48,6 +57,8 @@ class Loss:
       pieces: of what rho is made between its kinks. "quadratic" where it is one parabola (or line)
         at most, so that finite differences are exact at any step that meets no kink; "smooth" where
         it is not.
+      scalars: the fields that hold one number each, to be mapped over by `jax.vmap` where there are
+        several.
 
     Example:
       A loss of your own is a subclass that gives `rho` and `psi` (elementwise, in the units of the
@@ -74,6 +85,7 @@ class Loss:
     penalties: tuple[Penalty, ...] = ()
 
     pieces: ClassVar[Literal["quadratic", "smooth"]] = "smooth"
+    scalars: ClassVar[tuple[str, ...]] = ()
 
     def rho(self, r):
         """What one residual r costs; elementwise, any shape."""
@@ -148,9 +160,17 @@ class Loss:
         Raises:
           TypeError, ValueError: as `residuals` and `example_weights` say.
         """
-        r = residuals(params, data)
-        weighted = per_example(example_weights(self, data), r) * self.rho(r)
-        return jnp.sum(sum_of_examples(weighted)) + self.penalty(params)
+        check_dataset(data)
+        check_params(params, data.X, data.y)
+        value: Array = _value(placed(as_pytree(self)), params, data)
+        return value
+
+
+@functools.partial(jax.jit, inline=True)
+def _value(argument: Any, params: Params, data: Dataset) -> Array:
+    loss, r = as_function(argument), residuals(params, data)
+    weighted = per_example(example_weights(loss, data), r) * loss.rho(r)
+    return jnp.sum(sum_of_examples(weighted)) + loss.penalty(params)
 
 
 def example_weights(loss: Loss, data: Dataset) -> Array:
@@ -161,11 +181,20 @@ def example_weights(loss: Loss, data: Dataset) -> Array:
       data: a `Dataset`.
 
     Returns:
-      [n], or [] where all are equal. Examples that weigh nothing in all get 0, not 0/0.
+      [n], or [] where all are equal. Examples of zero weight in all get 0, not 0/0.
 
     Raises:
-      ValueError: the data is compressed and the loss is not squared.
+      ValueError: the data is compressed and the loss is not squared; a setting of the loss or of a
+        penalty is an array to map over, and was not mapped over.
     """
+    for part, names in [(loss, loss.scalars), *((p, ("strength",)) for p in loss.penalties)]:
+        for name in names:
+            shape = jnp.shape(getattr(part, name))
+            if shape:
+                raise ValueError(
+                    f"{name} has shape {shape_text(shape)}: one loss takes one number; "
+                    f"{several_by_vmap(name)}"
+                )
     if is_compressed(data) and loss.curvature is None:
         raise ValueError(
             f"data is compressed: its rows stand for others with the same squared loss only, and "
@@ -182,7 +211,26 @@ def example_weights(loss: Loss, data: Dataset) -> Array:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SquaredError(Loss):
-    """scale r²; `mse`, `half_mse`, `sse` and `half_sse` are its four customary scalings."""
+    """The squared error in its four customary scalings: `mse`, `half_mse`, `sse` and `half_sse`.
+
+    rho(r) = scale r² and psi(r) = 2 scale r. With s the weight of an example, 1 where there are no
+    weights, n their sum and r = X weights + bias - y::
+
+        name      value            gradient of the weights   of the bias
+        mse       Σ s r² / n       2 Xᵀ(s r) / n             2 Σ s r / n
+        half_mse  Σ s r² / 2n      Xᵀ(s r) / n               Σ s r / n
+        sse       Σ s r²           2 Xᵀ(s r)                 2 Σ s r
+        half_sse  Σ s r² / 2       Xᵀ(s r)                   Σ s r
+
+    `mse` is `torch.nn.MSELoss()`, `sse` the same with reduction="sum", and `half_mse` the "1/2m"
+    cost of many courses. All have the same minimum; a learning rate for one suits another only
+    after it is scaled the other way.
+
+    Attributes:
+      scale: what multiplies r².
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     scale: float = dataclasses.field(default=1.0, metadata={"static": True})
 
@@ -207,7 +255,16 @@ class SquaredError(Loss):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AbsoluteError(Loss):
-    """abs(r); see `mae`."""
+    """The absolute error, `mae`: Σ s abs(r) / Σ s, whose minimiser is the median.
+
+    rho(r) = abs(r) and psi(r) = sign(r), 0 at 0, where automatic differentiation gives 0 too. The
+    gradient of the weights is Xᵀ(s sign(r)) / Σ s and that of the bias Σ s sign(r) / Σ s, with s
+    the weight of an example, 1 where there are no weights.
+
+    Attributes:
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     pieces: ClassVar[Literal["quadratic", "smooth"]] = "quadratic"
 
@@ -229,10 +286,21 @@ class AbsoluteError(Loss):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Huber(Loss):
-    """r²/2 up to delta, a line beyond; see `huber`."""
+    """The Huber loss, `huber(delta)`: squared near the target, linear far from it; the mean.
+
+    rho(r) = r²/2 where abs(r) ≤ delta, delta (abs(r) - delta/2) beyond; psi(r) = r clipped to
+    [-delta, delta]. The gradient of the weights is Xᵀ(s psi(r)) / Σ s, with s the weight of an
+    example. The scale is that of `optax.huber_loss` and `torch.nn.HuberLoss`.
+
+    Attributes:
+      delta: where the parabola becomes a line, in the units of the targets.
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     delta: float | Array = 1.0
 
+    scalars: ClassVar[tuple[str, ...]] = ("delta",)
     pieces: ClassVar[Literal["quadratic", "smooth"]] = "quadratic"
 
     def rho(self, r):
@@ -253,10 +321,21 @@ class Huber(Loss):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Quantile(Loss):
-    """The pinball loss; see `quantile`."""
+    """The pinball loss, `quantile(level)`, whose minimiser is a quantile; the mean.
+
+    rho(r) = (1 - level) r where the prediction is too high, -level r where it is too low; psi(r) =
+    1 - level above, -level below, 0 at 0. The gradient of the weights is Xᵀ(s psi(r)) / Σ s, with s
+    the weight of an example.
+
+    Attributes:
+      level: the share of targets that should lie below the prediction.
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     level: float | Array = 0.5
 
+    scalars: ClassVar[tuple[str, ...]] = ("level",)
     pieces: ClassVar[Literal["quadratic", "smooth"]] = "quadratic"
 
     def rho(self, r):
@@ -277,7 +356,15 @@ class Quantile(Loss):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LogCosh(Loss):
-    """log cosh r; see `log_cosh`."""
+    """The loss `log_cosh()`: r²/2 near 0, abs(r) - log 2 far out, smooth everywhere; the mean.
+
+    rho(r) = log cosh r and psi(r) = tanh r. The gradient of the weights is Xᵀ(s tanh r) / Σ s, with
+    s the weight of an example.
+
+    Attributes:
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     def rho(self, r):
         # log(1 + 2 sinh²(r/2))                  where abs(r) < 1: keeps its digits near 0
@@ -297,10 +384,20 @@ class LogCosh(Loss):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EpsilonInsensitive(Loss):
-    """Nothing inside a tube, abs(r) - epsilon outside; see `epsilon_insensitive`."""
+    """The loss of support vector regression, `epsilon_insensitive(epsilon)`; the mean.
+
+    rho(r) = max(abs(r) - epsilon, 0); psi(r) = sign(r) outside the tube, 0 inside and on its edge.
+    The gradient of the weights is Xᵀ(s psi(r)) / Σ s, with s the weight of an example.
+
+    Attributes:
+      epsilon: half the width of the tube that costs nothing, in the units of the targets.
+      reduction: "mean" or "sum" over the examples.
+      penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+    """
 
     epsilon: float | Array = 0.1
 
+    scalars: ClassVar[tuple[str, ...]] = ("epsilon",)
     pieces: ClassVar[Literal["quadratic", "smooth"]] = "quadratic"
 
     def rho(self, r):
@@ -404,6 +501,6 @@ def epsilon_insensitive(epsilon: float | Array = 0.1) -> EpsilonInsensitive:
 def check_loss(loss):
     """Raises TypeError where a loss is no function of parameters and data."""
     if not callable(loss):
-        raise TypeError(f"loss must be a function (params, data) -> scalar, got {loss!r}")
+        raise TypeError(f"loss must be a function (params, data) -> scalar, got {shown(loss)}")
     if any(loss is factory for factory in (huber, quantile, log_cosh, epsilon_insensitive)):
         raise TypeError(f"loss is {loss.__name__}, which makes a loss: call it, {loss.__name__}()")

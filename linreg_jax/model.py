@@ -1,14 +1,24 @@
 """The linear model: its parameters, its predictions and what they miss by."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from linreg_jax._conversion import as_numeric
-from linreg_jax._numerics import for_each_example, per_example, predictions
-from linreg_jax._validation import require_floating, shape_text
+from linreg_jax._numerics import for_each_example, on_device, per_example, predictions
+from linreg_jax._validation import (
+    checked_key,
+    flag,
+    is_not_negative,
+    kind_text,
+    require_floating,
+    shape_text,
+    single_setting,
+)
 from linreg_jax.dataset import Dataset, check_dataset
 
 _START = "init_params(data) makes a start of the right shape"
@@ -38,8 +48,10 @@ def check_params(params, X, y=None):
       ValueError: shapes that do not fit X, y or each other.
     """
     if not isinstance(params, Params):
-        mend = "pass its params" if hasattr(params, "params") else _START
-        raise TypeError(f"params must be Params, got {type(params).__name__}: {mend}")
+        fix = "pass its params" if hasattr(params, "params") else _START
+        if callable(params) or isinstance(params, Dataset):
+            fix = f"check the order of the arguments; {_START}"
+        raise TypeError(f"params must be Params, got {kind_text(params)}: {fix}")
     weights, bias = params
     require_floating("weights", weights, _START)
     if weights.ndim not in (1, 2) or weights.shape[0] != X.shape[1]:
@@ -59,16 +71,16 @@ def check_params(params, X, y=None):
         X_shape, y_shape = shape_text(X.shape), shape_text(y.shape)
         if weights.ndim == 2:
             k = weights.shape[1]
-            mend = f"weights {shape_text(weights.shape)} need y [{X.shape[0]}, {k}]"
-            mend += "; pass y[:, None]" if y.ndim == 1 and k == 1 else f"; {_START}"
+            fix = f"weights {shape_text(weights.shape)} need y [{X.shape[0]}, {k}]"
+            fix += "; pass y[:, None]" if y.ndim == 1 and k == 1 else f"; {_START}"
         else:
-            mend = f"one target per example is y [{X.shape[0]}]; "
-            mend += "pass y[:, 0]" if y.shape[1] == 1 else f"for {y.shape[1]} targets {_START}"
-        raise ValueError(f"y has shape {y_shape} but X is {X_shape}: {mend}")
+            fix = f"one target per example is y [{X.shape[0]}]; "
+            fix += "pass y[:, 0]" if y.shape[1] == 1 else f"for {y.shape[1]} targets {_START}"
+        raise ValueError(f"y has shape {y_shape} but X is {X_shape}: {fix}")
 
 
 def init_params(
-    data: Dataset, *, key: Array | None = None, intercept: bool = True, scale: float = 0.01
+    data: Dataset, key: Array | None = None, *, intercept: bool = True, scale: float = 0.01
 ) -> Params:
     """Where a fit starts: zeros, or small normal random numbers.
 
@@ -81,20 +93,32 @@ def init_params(
     Returns:
       `Params` with weights [d] and bias [] where y is [n], [d, k] and [k] where y is [n, k].
 
+    Raises:
+      TypeError: not a `Dataset`, not one JAX random key, or an intercept that is no bool.
+      ValueError: a scale that is negative or not finite.
+
     Example:
       >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
       >>> init_params(data)
       Params(weights=Array([0.], dtype=float32), bias=Array(0., dtype=float32))
     """
     check_dataset(data)
+    intercept = flag("intercept", intercept)
     d, targets, dtype = data.X.shape[1], data.y.shape[1:], data.X.dtype
     if key is None:
-        weights, bias = jnp.zeros((d, *targets), dtype), jnp.zeros(targets, dtype)
+        weights, bias = (jax.device_put(np.zeros(s, dtype)) for s in ((d, *targets), targets))
     else:
-        weights_key, bias_key = jax.random.split(key)
-        weights = scale * jax.random.normal(weights_key, (d, *targets), dtype)
-        bias = scale * jax.random.normal(bias_key, targets, dtype)
+        rule = "a finite number, at least 0"
+        size = on_device(single_setting("scale", scale, rule, is_not_negative), dtype)
+        weights, bias = _draw(checked_key(key), size, d, targets)
     return Params(weights, bias if intercept else None)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3), inline=True)
+def _draw(key, size, d, targets):
+    weights_key, bias_key = jax.random.split(key)
+    weights = size * jax.random.normal(weights_key, (d, *targets), size.dtype)
+    return weights, size * jax.random.normal(bias_key, targets, size.dtype)
 
 
 def _linear(params, X, bias_column):
@@ -119,12 +143,19 @@ def predict(params: Params, X: Any) -> Array:
       [n] or [n, k] predictions, in the units of the targets.
 
     Raises:
+      TypeError: not `Params`, or X that holds something else than real numbers.
       ValueError: X is not [n, d] for the d of the weights.
 
     Example:
       >>> predict(Params(jnp.array([5.0]), jnp.array(30.0)), [[0.0], [2.0], [4.0]]).tolist()
       [30.0, 40.0, 50.0]
     """
+    if isinstance(X, Params):
+        raise TypeError("X must be an array, got Params: they come first, predict(params, X)")
+    if isinstance(X, Dataset):
+        raise TypeError(
+            "X must be an array, got Dataset: pass its features, predict(params, data.X)"
+        )
     X = jnp.asarray(as_numeric("X", X))
     if X.ndim != 2:
         raise ValueError(

@@ -64,7 +64,11 @@ class Penalty:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Ridge(Penalty):
-    """strength Σ w²; see `ridge`."""
+    """The squared (L2) penalty, `ridge(strength)`: strength Σ w², gradient 2 strength w.
+
+    Attributes:
+      strength: what multiplies the sum, at least 0.
+    """
 
     name: ClassVar[str] = "ridge"
 
@@ -78,7 +82,11 @@ class Ridge(Penalty):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Lasso(Penalty):
-    """strength Σ abs(w); see `lasso`."""
+    """The absolute (L1) penalty, `lasso(strength)`: strength Σ abs(w), gradient strength sign(w).
+
+    Attributes:
+      strength: what multiplies the sum, at least 0.
+    """
 
     name: ClassVar[str] = "lasso"
     is_smooth: ClassVar[bool] = False

@@ -25,7 +25,7 @@ from linreg_jax._plotting.drawing import (
     tidy,
 )
 from linreg_jax._plotting.fit_picture import FitPicture
-from linreg_jax._plotting.surface_plots import labels_of, plot_learning_rates, plot_surface
+from linreg_jax._plotting.surface_plots import as_fits, labels_of, plot_learning_rates, plot_surface
 from linreg_jax._training.result import Fit, Status
 from linreg_jax.checking import GradientReport
 from linreg_jax.dataset import Dataset
@@ -78,7 +78,7 @@ def plot_fit(
 
 
 def plot_losses(
-    *fits: Fit,
+    *fits: Fit | Sequence[Fit],
     labels: Sequence[str] | None = None,
     loss_name: str = "loss",
     record_every: int = 1,
@@ -88,7 +88,7 @@ def plot_losses(
     """The loss by step, logarithmic, one line a run; validation dashed, divergence marked.
 
     Args:
-      fits: of `fit`, one run each.
+      fits: of `fit`, one run each; or a list of them.
       labels: what to call each; None: by their learning rates.
       loss_name: of the axis, with a unit if it has one: "mse (km²/s²)".
       record_every: what was given to `fit`.
@@ -99,6 +99,7 @@ def plot_losses(
       The Axes.
 
     Raises:
+      TypeError: something else than results of `fit`.
       ValueError: no run, a mapped fit, or labels that do not fit.
 
     Example:
@@ -109,15 +110,16 @@ def plot_losses(
       >>> plot_losses(*runs).get_xlabel()
       'step'
     """
-    if not fits or any(np.ndim(run.status) > 0 for run in fits):
+    runs = as_fits(fits)
+    if not runs or any(np.ndim(run.status) > 0 for run in runs):
         raise ValueError(
             "plot_losses takes one or more runs: of a mapped fit pass "
             "*(jax.tree.map(lambda leaf: leaf[i], fits) for i in range(len(fits.status)))"
         )
-    labels = labels_of(fits, labels)
+    labels = labels_of(runs, labels)
     ax = axes_or_new(ax)
     unit = 1 if steps_per_epoch is None else steps_per_epoch
-    for i, (run, label) in enumerate(zip(fits, labels, strict=True)):
+    for i, (run, label) in enumerate(zip(runs, labels, strict=True)):
         style, marker = style_of(i), MARKERS[i % len(MARKERS)]
         first = int(run.state.step) - int(run.num_steps)
         losses = _drawable(run.losses)
@@ -150,9 +152,9 @@ def plot_losses(
                 label=f"diverged at step {int(run.state.step):,}",
             )
     ax.set_yscale("log")
-    if any(int(run.status) == Status.DIVERGED for run in fits):
-        drawn = np.concatenate([_drawable(run.losses) for run in fits])
-        starts = [float(run.losses[0]) for run in fits]
+    if any(int(run.status) == Status.DIVERGED for run in runs):
+        drawn = np.concatenate([_drawable(run.losses) for run in runs])
+        starts = [float(run.losses[0]) for run in runs]
         ax.set_ylim(np.nanmin(drawn) / 2, _HEADROOM * max(starts))
     if steps_per_epoch is None:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))

@@ -27,7 +27,7 @@ import numpy as np
 from linreg_jax._files import write_whole
 from linreg_jax._streaming.training import ChunkState
 from linreg_jax._training.result import Fit, TrainState
-from linreg_jax._validation import is_traced
+from linreg_jax._validation import is_traced, shown
 from linreg_jax.dataset import Dataset, Standardization
 from linreg_jax.exact import Solution
 from linreg_jax.model import Params
@@ -178,7 +178,7 @@ def _describe(value, name, arrays):
         raise TypeError(f"{name} is being traced: save what the transformed function returns")
     if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
         raise TypeError(
-            f"{name} is {value!r} of type {type(value).__name__}: a file holds arrays, random "
+            f"{name} is {shown(value)} of type {type(value).__name__}: a file holds arrays, random "
             "keys, numbers, texts, None and tuples of them"
         )
     if isinstance(value, jax.Array) and not (

@@ -13,13 +13,18 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from linreg_jax._validation import is_not_negative, positive_integer, scalar_setting
+from linreg_jax._validation import is_not_negative, positive_integer, scalar_setting, shown
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Invscaling:
-    """A rate that falls as a power of the steps; see `invscaling`."""
+    """A schedule, `invscaling(initial_rate)`: rate(step) = initial_rate / (step + 1)^power.
+
+    Attributes:
+      initial_rate: the rate of the first step.
+      power: 0 is a constant rate.
+    """
 
     initial_rate: float | Array
     power: float | Array
@@ -81,7 +86,15 @@ class PlateauState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Adaptive:
-    """An optimizer whose steps shrink where the loss stands still; see `adaptive`."""
+    """An optimizer whose steps shrink where the loss stands still, as `adaptive(...)` makes it.
+
+    Attributes:
+      optimizer: the factory whose steps shrink, learning rate -> `optax.GradientTransformation`.
+      factor: what the steps are multiplied by.
+      patience: means of the loss without improvement before that.
+      tolerance: what counts as an improvement, in the units of the loss.
+      every: steps in a mean.
+    """
 
     optimizer: Callable[[Any], optax.GradientTransformation]
     factor: float
@@ -169,7 +182,7 @@ def adaptive(
     if not callable(optimizer) or isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(
             "optimizer must be a factory, learning rate -> optax.GradientTransformation, got "
-            f"{optimizer!r}: pass optax.sgd, for instance"
+            f"{shown(optimizer)}: pass optax.sgd, for instance"
         )
     return Adaptive(
         optimizer=optimizer,
@@ -184,5 +197,7 @@ def _static(name, value, rule, accept):
     """A setting that is part of the compiled program, as a Python float."""
     setting = scalar_setting(name, value, rule, accept)
     if not isinstance(setting, float):
-        raise TypeError(f"{name} must be {rule}, known before anything compiles, got {value!r}")
+        raise TypeError(
+            f"{name} must be {rule}, known before anything compiles, got {shown(value)}"
+        )
     return setting

@@ -5,6 +5,7 @@ function of this package takes such data as it is. A step of `fit` has each devi
 and the gradient of its own rows, and adds them up in one all-reduce of as many numbers.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,10 @@ from jax.sharding import PartitionSpec as P
 from linreg_jax._sharding.processes import join_in_time, tell_all
 from linreg_jax._sharding.shards import DATA_AXIS
 from linreg_jax._training.batches import pad
-from linreg_jax._validation import is_positive, positive_integer, scalar_setting
+from linreg_jax._validation import is_positive, positive_integer, scalar_setting, shown
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed
+
+_ADDRESS = re.compile(r"([^:]+|\[.+\]):\d+")  # a host or [IPv6], and a port
 
 
 def shard(data: Dataset, mesh: Mesh | None = None, *, num_shards: int | None = None) -> Dataset:
@@ -177,7 +180,8 @@ def initialize(
 
     Raises:
       TimeoutError: a process did not join in time.
-      ValueError: arguments are missing, and no cluster that gives them was recognised.
+      ValueError: an address without a port; arguments are missing, and no cluster that gives them
+        was recognised.
       RuntimeError: called twice, or after something was computed.
 
     Example:
@@ -188,10 +192,16 @@ def initialize(
       ...     data = shard_from_process(*rows_of(process_id))
       ...     return fit(mse, init_params(data), data, learning_rate=0.1, num_steps=100)
     """
-    timeout = scalar_setting("timeout", timeout, "a number of seconds, more than 0", is_positive)
+    if coordinator_address is not None and not _ADDRESS.fullmatch(str(coordinator_address)):
+        raise ValueError(
+            f'coordinator_address must be "address:port", got {shown(coordinator_address)}: add a '
+            f'free port of process 0, "{coordinator_address}:9911" for instance'
+        )
+    rule = "a number of seconds, more than 0"
+    seconds = float(scalar_setting("timeout", timeout, rule, is_positive))
     heartbeat_timeout = positive_integer("heartbeat_timeout", heartbeat_timeout)
     join_in_time(
-        timeout,
+        seconds,
         coordinator_address,
         num_processes,
         process_id,

@@ -21,9 +21,11 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from linreg_jax._validation import positive_integer, require_shape
+from linreg_jax._numerics import on_device
+from linreg_jax._validation import checked_key, positive_integer, require_shape, shown
 
 # Up to _FEW the permutation is exactly uniform, at n comparisons an index. A network joins two
 # positions a little too often or too seldom, by a share that every two rounds divide by the length
@@ -58,7 +60,8 @@ def shuffled_index(key: Array, n: int, position: Array | int, epoch: Array | int
       int32 in [0, n), shaped as `position`.
 
     Raises:
-      TypeError: n is not a Python integer, or positions or epoch are not integers.
+      TypeError: not one JAX random key, n is not a Python integer, or position or epoch hold
+        something else than integers.
       ValueError: n is not in [1, 2³¹ - 1], or epoch is not a scalar.
 
     Example:
@@ -72,17 +75,22 @@ def shuffled_index(key: Array, n: int, position: Array | int, epoch: Array | int
     position = _integers("position", position)
     epoch = _integers("epoch", epoch)
     require_shape("epoch", epoch, (), "an order has one epoch, []; jax.vmap gives several")
+    return _index_at(checked_key(key), n, position, epoch)
+
+
+@functools.partial(jax.jit, static_argnums=1, inline=True)
+def _index_at(key, n, position, epoch):
     words = jax.random.bits(key, (_num_words(n),), jnp.uint32)
     words = _hash(words, _hash(epoch, jnp.uint32(0)))
     index = _rank(words, position) if n <= _FEW else _walk(words, n, position)
     return index.astype(jnp.int32)
 
 
-def _integers(name, value):
-    value = jnp.asarray(value)
-    if not jnp.issubdtype(value.dtype, jnp.integer):
-        raise TypeError(f"{name} must hold integers, got {value.dtype}: use astype(int)")
-    return value.astype(jnp.uint32)
+def _integers(name: str, value: Array | int) -> Array:
+    array = value if isinstance(value, Array) else np.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{name} must hold integers, got {shown(value)}: use astype(int)")
+    return on_device(array, jnp.uint32)
 
 
 def _num_words(n):

@@ -7,16 +7,18 @@ import optax
 from jax import Array
 
 from linreg_jax import _own_functions as own_functions
+from linreg_jax._numerics import placed
 from linreg_jax._pytrees import as_pytree
 from linreg_jax._sharding.shards import checked_num_shards, mesh_of
 from linreg_jax._training import arguments
 from linreg_jax._training.batches import batches_per_epoch
+from linreg_jax._training.debugging import run_watching_nans
 from linreg_jax._training.layout import Problem, Settings, data_for_steps, period_length
 from linreg_jax._training.loop import train
 from linreg_jax._training.optimizers import check_optimizer, check_state
 from linreg_jax._training.progress import Progress, watched
 from linreg_jax._training.result import Average, Best, DivergedError, Fit, Status, TrainState
-from linreg_jax._validation import positive_integer
+from linreg_jax._validation import flag, positive_integer
 from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import ValueAndGradient
 from linreg_jax.losses import check_loss
@@ -139,9 +141,13 @@ def fit(
         average_from=average_from,
         num_shards=num_shards,
     )
-    if show is not None:
-        return watched(problem, start, key, settings, show)
-    return train(problem, start, key, settings=settings)
+
+    def run() -> Fit:
+        if show is not None:
+            return watched(problem, start, key, settings, show)
+        return train(problem, start, key, settings=settings)
+
+    return run_watching_nans(run, problem, settings)
 
 
 class Prepared(NamedTuple):
@@ -178,6 +184,8 @@ def prepare(
     """The arguments of `fit`, validated and laid out."""
     start = arguments.checked_start(params, data)
     params = start.params if isinstance(start, TrainState) else start
+    if num_shards is not None:
+        num_shards = positive_integer("num_shards", num_shards)
     num_shards_shuffled = 1
     if batch_size is not None:
         arguments.check_mini_batches(data, batch_size, key, start)
@@ -208,21 +216,21 @@ def prepare(
         has_own_function=own_functions.is_own_gradient(gradient),
     )
     problem = Problem(
-        loss=as_pytree(loss),
-        gradient=own_functions.gradient_as_pytree(gradient),
+        loss=placed(as_pytree(loss)),
+        gradient=placed(own_functions.gradient_as_pytree(gradient)),
         data=data_of_steps,
-        learning_rate=rate,
+        learning_rate=placed(rate),
         validation=validation,
-        tolerance=norm_tolerance,
-        stopping=stopping,
-        average_from=first_averaged,
+        tolerance=placed(norm_tolerance),
+        stopping=placed(stopping),
+        average_from=placed(first_averaged),
     )
     settings = Settings(
         num_steps=num_steps,
         batch_size=batch_size,
         optimizer=optimizer,
         record_every=record_every,
-        record_params=bool(record_params),
+        record_params=flag("record_params", record_params),
         unroll=unroll,
         period=period_length(
             data_of_steps,

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,8 +12,8 @@ from jax import Array, lax
 
 from linreg_jax._algebra.linalg import target_columns, triangular_factor
 from linreg_jax._algebra.quadratic import quadratic, require_squared
-from linreg_jax._numerics import matmul
-from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text
+from linreg_jax._numerics import matmul, on_device, placed
+from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params, check_params
@@ -36,8 +37,8 @@ def trajectory(
     params: Params,
     data: Dataset,
     *,
-    learning_rate: float | Array,
-    steps: int | Array,
+    learning_rate: float | Array | Sequence[float],
+    steps: int | Array | Sequence[int],
     momentum: float | Array = 0.0,
 ) -> Trajectory:
     """Full-batch gradient descent after any number of steps, with no loop over them.
@@ -81,16 +82,13 @@ def trajectory(
       >>> print(path.params.weights[:, 0].round(2), path.params.bias.round(2), path.losses.round())
       [1.  3.6] [0.   1.14] [2230. 1511.]
     """
-    require_squared(loss, "trajectory")
     check_dataset(data)
+    require_squared(loss, "trajectory")
     check_params(params, data.X, data.y)
     rule = "a finite number, at least 0"
-    rates = jnp.asarray(
-        scalar_setting("learning_rate", learning_rate, rule, is_not_negative), data.X.dtype
-    )
-    momentum = jnp.asarray(
-        scalar_setting("momentum", momentum, rule, is_not_negative), data.X.dtype
-    )
+    given = np.asarray(learning_rate) if isinstance(learning_rate, Sequence) else learning_rate
+    rates = on_device(scalar_setting("learning_rate", given, rule, is_not_negative), data.X.dtype)
+    momentum = on_device(scalar_setting("momentum", momentum, rule, is_not_negative), data.X.dtype)
     counts = _whole_numbers(steps)
     for name, array, most in [
         ("learning_rate", rates, 1),
@@ -100,7 +98,7 @@ def trajectory(
         if array.ndim > most:
             accepted = "one number, []" if most == 0 else "one number, [], or a list of them, [m]"
             raise ValueError(f"{name} has shape {shape_text(array.shape)}: it must be {accepted}")
-    return _trajectory(loss, params, data, rates, counts, momentum)
+    return _trajectory(placed(loss), params, data, rates, counts, momentum)
 
 
 def _whole_numbers(steps):
@@ -110,7 +108,7 @@ def _whole_numbers(steps):
         counts = steps if isinstance(steps, (list, tuple, range)) else [steps]
         for count in counts:
             if not isinstance(count, numbers.Integral) or isinstance(count, bool):
-                raise TypeError(f"{rule}, got {count!r} of type {type(count).__name__}")
+                raise TypeError(f"{rule}, got {shown(count)} of type {type(count).__name__}")
         steps = np.asarray(steps)
     if not jnp.issubdtype(steps.dtype, jnp.integer):
         raise TypeError(f"{rule}, got an array of {steps.dtype}: convert it, steps.astype(int)")
@@ -118,7 +116,7 @@ def _whole_numbers(steps):
         for count in np.ravel(steps).tolist():
             if not 0 <= count < 2**31:
                 raise ValueError(f"{rule}, got {count}")
-    return jnp.asarray(steps, jnp.int32)
+    return on_device(steps, jnp.int32)
 
 
 @jax.jit

@@ -1,5 +1,6 @@
 """Every way to the gradient against NumPy float64 loops, on smooth ground and on kinks."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from linreg_jax import (
     Dataset,
+    Loss,
     Params,
     as_dataset,
     gradients,
@@ -197,3 +199,84 @@ def test_shapes_are_refused_while_tracing(way):
     column = Dataset(data.X, data.y[:, None])
     with pytest.raises(ValueError, match=r"y has shape \[50, 1\] but X is \[50, 4\].*y\[:, 0\]"):
         jax.jit(way(mse))(params, column)
+
+
+EVERY_WAY = [
+    gradients.autodiff,
+    gradients.vectorized,
+    gradients.one_pass,
+    gradients.by_loops,
+    gradients.finite_difference,
+    functools.partial(gradients.one_pass, block_rows=7),
+]
+
+
+TRACED = []
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Traced(Loss):
+    """A loss that remembers when Python runs through it."""
+
+    scale: float = 1.0
+
+    def rho(self, r):
+        TRACED.append("rho")
+        return self.scale * r * r
+
+    def psi(self, r):
+        TRACED.append("psi")
+        return 2 * self.scale * r
+
+
+@pytest.mark.parametrize("way", EVERY_WAY)
+def test_a_way_made_anew_at_each_call_compiles_once(way):
+    """`one_pass(loss)(params, data)` outside jit, in a user's own loop."""
+    params, data = make_problem(11, n=40)
+    expected = way(Traced(1.0))(params, data)
+    TRACED.clear()
+    found = [way(Traced(scale))(params, data) for scale in (1.0, 2.0)]
+    assert not TRACED
+    assert relative_error(found[0], expected) == 0
+    assert relative_error(found[1], jax.tree.map(lambda leaf: 2 * leaf, expected)) < 1e-6
+
+
+def test_a_loss_called_outside_jit_compiles_once():
+    params, data = make_problem(11, n=40)
+    value = Traced(1.0)(params, data)
+    TRACED.clear()
+    assert float(Traced(2.0)(params, data)) == 2 * float(value)
+    assert not TRACED
+
+
+def test_a_loss_that_is_no_pytree_has_its_gradients_too():
+    class Cubic(Loss):
+        def rho(self, r):
+            return r * r * abs(r)
+
+        def psi(self, r):
+            return 3 * r * abs(r)
+
+    params, data = make_problem(12)
+    expected = jax.value_and_grad(Cubic())(params, data)
+    for way in EVERY_WAY:
+        assert relative_error(way(Cubic())(params, data), expected) < 1e-4  # differences in float32
+
+
+@pytest.mark.parametrize("way", EVERY_WAY)
+@pytest.mark.parametrize("loss", [mse, huber(1.0) + ridge(0.1)], ids=str)
+def test_nothing_is_transferred_behind_the_callers_back(loss, way):
+    params, data = make_problem(13, weighted=True)
+    expected = way(loss)(params, data)
+    with jax.transfer_guard("disallow"):
+        value = loss(params, data)
+        found = way(loss)(params, data)
+    assert relative_error(found, expected) == 0
+    assert relative_error(value, expected[0]) < 1e-6
+    on_host = data._replace(X=np.asarray(data.X))
+    with (
+        jax.transfer_guard("disallow"),
+        pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"),
+    ):
+        way(loss)(params, on_host)  # the caller's own array is what the guard is there to find

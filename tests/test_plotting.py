@@ -225,6 +225,18 @@ def test_plot_losses_goes_on_where_a_state_went_on_and_leaves_out_zeros(line):
     assert np.isnan(plot_losses(nothing).lines[0].get_ydata()).all()
 
 
+def test_plot_losses_takes_a_list_as_plot_surface_does(line):
+    _, runs = line
+    apart, together = plot_losses(*runs), plot_losses(list(runs))
+    assert list(labelled(together)) == list(labelled(apart))
+    assert list(labelled(plot_losses(runs[0]))) == list(labelled(apart))[:1]
+    for wrong in (np.ones(3), runs[0].params, [runs[0], runs[1].losses]):
+        with pytest.raises(TypeError, match="fits must be what fit returned, got"):
+            plot_losses(wrong)
+    with pytest.raises(TypeError, match="fits must be what fit returned, got Params"):
+        plot_surface(mse, line[0], [runs[0].params])
+
+
 def test_plot_surface_holds_the_recorded_paths_and_the_minimum(line):
     data, runs = line
     ax = plot_surface(mse, data, runs, feature_names="distance (Mpc)")

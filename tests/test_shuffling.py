@@ -241,8 +241,8 @@ def test_the_statistics_catch_unequal_places():
         (-3, 0, 0, ValueError, "got -3"),
         (2**31, 0, 0, ValueError, "n must be at most 2147483647, as positions are int32, got"),
         (5.0, 0, 0, TypeError, "n must be a Python integer, got 5.0"),
-        (5, 1.5, 0, TypeError, "position must hold integers, got float32"),
-        (5, 1, 0.5, TypeError, "epoch must hold integers, got float32"),
+        (5, 1.5, 0, TypeError, "position must hold integers, got 1.5"),
+        (5, 1, 0.5, TypeError, "epoch must hold integers, got 0.5"),
         (5, 1, np.arange(3), ValueError, "epoch has shape \\[3\\].*jax.vmap"),
     ],
 )

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from linreg_jax._differences import eighth_order, reach, second_order
+from linreg_jax._algebra.differences import eighth_order, reach_of, second_order
 from linreg_jax._numerics import per_example
 from linreg_jax._pytrees import as_function
 from linreg_jax.losses import example_weights
@@ -92,7 +92,7 @@ def situation(argument, params, data):
 def _situation(argument, params, data):
     loss, r = as_function(argument), residuals(params, data)
     a = jnp.broadcast_to(example_weights(loss, data), r.shape[:1])
-    return r, per_example(a, r), reach(loss, r)[0]
+    return r, per_example(a, r), reach_of(loss, r)[0]
 
 
 def costs_and_slopes(argument, points):

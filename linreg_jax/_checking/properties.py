@@ -18,7 +18,7 @@ from linreg_jax._checking.bounds import (
 )
 from linreg_jax._checking.report import Check, compare, coordinate_name, flat
 from linreg_jax._numerics import per_example
-from linreg_jax._validation import shape_text
+from linreg_jax._validation import shape_text, shown
 from linreg_jax.model import Params, residuals
 from linreg_jax.penalties import Lasso
 
@@ -29,19 +29,19 @@ _SEED = 20
 def call_gradient(gradient, params, data):
     """`gradient(params, data)`, refused where it is not shaped as `jax.value_and_grad`'s."""
     given = gradient(params, data)
-    mend = "return (value, gradient) as jax.value_and_grad(loss) does, gradient shaped as params"
+    fix = "return (value, gradient) as jax.value_and_grad(loss) does, gradient shaped as params"
     if type(given) is not tuple or len(given) != 2:
         got = f"{len(given)} items" if type(given) is tuple else f"{type(given).__name__} alone"
-        raise TypeError(f"gradient(params, data) gave {got}: {mend}")
+        raise TypeError(f"gradient(params, data) gave {got}: {fix}")
     value, derivative = given
     expected: object = jax.tree.structure(params)
     if jax.tree.structure(derivative) != expected:
         raise TypeError(
-            f"the gradient that gradient(params, data) gave is {derivative!r}, which is not "
-            f"{type(params).__name__} with the fields that params has: {mend}"
+            f"the gradient that gradient(params, data) gave is {shown(derivative)}, which is not "
+            f"{type(params).__name__} with the fields that params has: {fix}"
         )
     if jnp.shape(value) != ():
-        raise ValueError(f"the value has shape {shape_text(jnp.shape(value))}, not []: {mend}")
+        raise ValueError(f"the value has shape {shape_text(jnp.shape(value))}, not []: {fix}")
     for (path, ours), theirs in zip(
         jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(derivative), strict=True
     ):
@@ -49,7 +49,7 @@ def call_gradient(gradient, params, data):
             name = jax.tree_util.keystr(path).lstrip(".")
             raise ValueError(
                 f"the gradient of {name} has shape {shape_text(jnp.shape(theirs))}, but {name} is "
-                f"{shape_text(jnp.shape(ours))}: {mend}"
+                f"{shape_text(jnp.shape(ours))}: {fix}"
             )
     return given
 

@@ -1,7 +1,7 @@
 """Pictures of the loss over two parameters, and of what learning rates do on it."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from linreg_jax._plotting.drawing import (
 )
 from linreg_jax._plotting.surface import is_squared, make_surface, walked
 from linreg_jax._training.result import Fit, Status
+from linreg_jax._validation import kind_text
 from linreg_jax.compression import compress
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.diagnosis import diagnose
@@ -81,7 +82,8 @@ def plot_surface(
       >>> plot_surface(mse, data, run).get_ylabel()
       'intercept'
     """
-    fits = [fits] if isinstance(fits, Fit) else list(fits)  # a Fit is a tuple too
+    fits = as_fits(fits)
+    check_dataset(data)
     names = names_of(feature_names, data.X.shape[1])
     labels = labels_of(fits, labels)
     surface = make_surface(loss, data, fits, over)
@@ -96,7 +98,26 @@ def plot_surface(
     return ax
 
 
-def labels_of(fits, labels):
+def as_fits(fits: Fit | Iterable[Any]) -> list[Fit]:
+    """Results of `fit` as one list, out of one, of several and of lists of them.
+
+    Raises:
+      TypeError: something else among them.
+    """
+    if isinstance(fits, Fit):
+        return [fits]
+    runs: list[Fit] = []
+    for run in fits:
+        if isinstance(run, Fit):
+            runs.append(run)
+        elif isinstance(run, (list, tuple)) and all(isinstance(one, Fit) for one in run):
+            runs.extend(run)
+        else:
+            raise TypeError(f"fits must be what fit returned, got {kind_text(run)}")
+    return runs
+
+
+def labels_of(fits: Sequence[Fit], labels: Sequence[str] | None) -> list[str]:
     """What to call each of some fits.
 
     Raises:

@@ -12,6 +12,7 @@ from linreg_jax import _own_functions as own_functions
 from linreg_jax._pytrees import as_pytree
 from linreg_jax._streaming.chunks import Chunk, Kind, as_chunk, blamed_on, require_same
 from linreg_jax._training import arguments
+from linreg_jax._training.debugging import run_watching_nans
 from linreg_jax._training.loop import train
 from linreg_jax._training.optimizers import check_optimizer, check_state, flat_state
 from linreg_jax._training.rates import current_rate
@@ -291,7 +292,8 @@ def _fit_chunk(loss, state, data, order, *, learning_rate, **settings) -> Fit:
     problem, start, key, plan = prepare(
         loss, start, data, learning_rate=rate, num_epochs=1, compress=False, **settings
     )
-    fitted = train(problem, start, key, settings=plan._replace(measures_losses=False))
+    plan = plan._replace(measures_losses=False)
+    fitted = run_watching_nans(lambda: train(problem, start, key, settings=plan), problem, plan)
     ended = fitted.state._replace(step=state.step + fitted.state.step, key=state.key)
     if shifted:
         counts = jax.tree.map(jnp.add, state.optimizer_state, ended.optimizer_state)

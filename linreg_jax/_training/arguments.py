@@ -17,15 +17,18 @@ from linreg_jax import _own_functions as own_functions
 from linreg_jax._pytrees import as_pytree
 from linreg_jax._training.batches import batches_per_epoch
 from linreg_jax._training.layout import EarlyStopping
-from linreg_jax._training.optimizers import function_name
+from linreg_jax._training.optimizers import check_called, function_name
 from linreg_jax._training.rates import LearningRate, automatic_rate
 from linreg_jax._training.result import Fit, TrainState
 from linreg_jax._validation import (
+    checked_key,
     is_not_negative,
     is_traced,
     positive_integer,
     scalar_setting,
     shape_text,
+    shown,
+    single_setting,
 )
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.gradients import ValueAndGradient, require_loss
@@ -33,6 +36,10 @@ from linreg_jax.losses import Loss
 from linreg_jax.model import Params, check_params
 
 DEFAULT_PATIENCE = 5
+_MOST_STEPS = 2**31 - 1
+_STEPS_ARE = (
+    ", as steps are counted in int32 (solve(data) is where a squared loss gets to in the end)"
+)
 _MAKE_KEY = "pass key=jax.random.key(0), or another seed"
 
 
@@ -93,7 +100,7 @@ def as_rate(
         or a loss whose best rate is not known.
     """
     if callable(learning_rate):
-        return as_pytree(learning_rate)
+        return _checked_schedule(learning_rate)
     if isinstance(learning_rate, str) and learning_rate == "auto":
         if optimizer is not optax.sgd:
             raise ValueError(
@@ -110,6 +117,30 @@ def as_rate(
             "jax.vmap(lambda rate: fit(..., learning_rate=rate))(rates) takes them all at once"
         )
     return as_array(rate, data.X.dtype)
+
+
+def _checked_schedule(schedule: Callable[[Any], Any]) -> LearningRate:
+    """A schedule as a pytree.
+
+    Raises:
+      TypeError: what it gives for a step is no number, or it fails, as what makes schedules does.
+    """
+    check_called(schedule)
+    as_tree = as_pytree(schedule)
+    try:
+        rate = jax.eval_shape(as_tree, jax.ShapeDtypeStruct((), jnp.int32))
+        is_number = rate.shape == () and jnp.issubdtype(rate.dtype, jnp.number)
+    except Exception as error:  # of the caller's own function
+        raise TypeError(
+            f"learning_rate {function_name(schedule)} is no schedule, a function of the step that "
+            f"gives a number; called with a step it raised {type(error).__name__}: {error}"
+        ) from error
+    if not is_number:
+        raise TypeError(
+            f"learning_rate {function_name(schedule)} is no schedule, a function of the step that "
+            f"gives a number: it gave {rate.dtype}{shape_text(rate.shape)}"
+        )
+    return as_tree
 
 
 def as_array(value: ArrayLike, dtype: DTypeLike) -> ArrayLike:
@@ -129,9 +160,10 @@ def number_of_steps(
         given = "neither" if num_steps is None else "both"
         raise ValueError(f"pass num_steps or num_epochs: one of them says how long, got {given}")
     if num_epochs is None:
-        return positive_integer("num_steps", num_steps)
+        return positive_integer("num_steps", num_steps, _MOST_STEPS, _STEPS_ARE)
     per_epoch = 1 if batch_size is None else batches_per_epoch(data.X.shape[0], batch_size)
-    return positive_integer("num_epochs", num_epochs) * per_epoch
+    most = _MOST_STEPS // per_epoch
+    return positive_integer("num_epochs", num_epochs, most, _STEPS_ARE) * per_epoch
 
 
 def checked_progress(
@@ -147,7 +179,7 @@ def checked_progress(
     if progress is True or callable(progress):
         return progress
     raise TypeError(
-        f"progress must be True or a function that is called with a Progress, got {progress!r}"
+        f"progress must be True or a function that is called with a Progress, got {shown(progress)}"
     )
 
 
@@ -164,8 +196,8 @@ def check_compress(
       ValueError: it is True for a loss that is not squared, for a gradient of the caller's own, or
         for mini-batches.
     """
-    if compress not in (None, True, False):
-        raise TypeError(f"compress must be True, False or None, got {compress!r}")
+    if compress is not None and not isinstance(compress, (bool, np.bool_)):
+        raise TypeError(f"compress must be True, False or None, got {shown(compress)}")
     if not compress:
         return
     if not isinstance(loss, Loss) or loss.curvature is None:
@@ -194,7 +226,7 @@ def checked_step(name: str, value: Any) -> ArrayLike | None:
     if value is None or is_traced(value):
         return value
     if not np.issubdtype(np.asarray(value).dtype, np.integer) or np.ndim(value) or value < 0:
-        raise ValueError(f"{name} must be a step, an integer of 0 or more, got {value!r}")
+        raise ValueError(f"{name} must be a step, an integer of 0 or more, got {shown(value)}")
     return np.asarray(value, np.int32)
 
 
@@ -226,7 +258,7 @@ def as_stopping(
     """
     if tolerance is not None:
         rule = "a finite number, at least 0"
-        tolerance = scalar_setting("tolerance", tolerance, rule, is_not_negative)
+        tolerance = single_setting("tolerance", tolerance, rule, is_not_negative)
         tolerance = as_array(tolerance, dtype)
     if patience is not None:
         patience = positive_integer("patience", patience, 2**31 - 1, ", as steps are int32")
@@ -256,10 +288,10 @@ def as_key_data(key: Any) -> Array | None:
     """
     if key is None:
         return None
-    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.shape == ():
-            data = jax.random.key_data(key)
-            return data if data.shape == (2,) else jax.random.bits(key, (2,), jnp.uint32)
-    elif isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.shape == (2,):
+    key = checked_key(key)
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        data = jax.random.key_data(key)
+        return data if data.shape == (2,) else jax.random.bits(key, (2,), jnp.uint32)
+    if key.shape == (2,):
         return key
-    raise TypeError(f"key must be one JAX random key, got {key!r}: {_MAKE_KEY}")
+    raise TypeError(f"key must be one JAX random key, got {shown(key)}: {_MAKE_KEY}")

@@ -8,13 +8,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array, lax
 
 from linreg_jax._pytrees import as_function
 from linreg_jax._training.batches import scan_batches
 from linreg_jax._training.layout import Problem, Settings
-from linreg_jax._training.optimizers import flat_state
+from linreg_jax._training.optimizers import flat_state, transformation_of, update_params
 from linreg_jax._training.outcome import Carry, Histories, Record, finish
 from linreg_jax._training.parts import (
     add_to_average,
@@ -53,7 +52,8 @@ def init(
     if isinstance(start, TrainState):
         state = start if key is None else start._replace(key=key)
     else:
-        optimizer_state = flat_state(settings.optimizer(problem.learning_rate).init(start))
+        optimizer = transformation_of(settings.optimizer, problem.learning_rate)
+        optimizer_state = flat_state(optimizer.init(start))
         state = TrainState(start, optimizer_state, key, step=zero, status=zero)
     state = state._replace(
         status=jnp.asarray(Status.RUNNING, jnp.int32),
@@ -135,21 +135,15 @@ def step(
     """One step on a batch, or none where the run has ended or is at `end`."""
     loss = as_function(problem.loss)
     smooth = loss.smooth_part if isinstance(loss, Loss) else loss
-    value, gradient = problem.value_and_gradient(settings.mesh)(state.params, batch)
-
-    optimizer = optax.with_extra_args_support(settings.optimizer(problem.learning_rate))
-    structure = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
-    updates, optimizer_state = optimizer.update(
-        gradient,
-        jax.tree.unflatten(structure, state.optimizer_state),
+    value, gradient, params, optimizer_state = update_params(
+        settings.optimizer,
+        problem.learning_rate,
+        problem.value_and_gradient(settings.mesh),
+        smooth,
         state.params,
-        value=value,
-        grad=gradient,
-        value_fn=lambda params: smooth(params, batch),
+        state.optimizer_state,
+        batch,
     )
-    # By plain gradient descent the updates are -learning_rate * gradient.
-    params = optax.apply_updates(state.params, updates)
-
     if isinstance(loss, Loss) and loss.proximal_penalties:
         rate = current_rate(problem.learning_rate, state.step, value.dtype)
         weights = params.weights
@@ -177,9 +171,7 @@ def step(
         if settings.record_params
         else None,
     )
-    moved = state._replace(
-        params=params, optimizer_state=flat_state(optimizer_state), step=state.step + 1
-    )
+    moved = state._replace(params=params, optimizer_state=optimizer_state, step=state.step + 1)
     if state.average is not None and problem.average_from is not None:
         moved = moved._replace(average=add_to_average(state.average, moved, problem.average_from))
     state = select(moves, moved, state)

@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
+from linreg_jax._numerics import placed
 from linreg_jax._training import loop
 from linreg_jax._training.layout import Problem, Settings
 from linreg_jax._training.loop import is_done
@@ -84,13 +86,17 @@ def watched(
         )
     bar: _Bar = _bar(settings.num_steps) if show is True else _Caller(show)
     carry = _init(problem, start, key, settings)
-    carry = jax.block_until_ready(_advance(problem, carry, 0, settings))  # compiles
+    carry = jax.block_until_ready(
+        _advance(problem, carry, placed(np.int32(0)), settings)
+    )  # compiles
     began = looked = time.perf_counter()
     period, periods = 0, 1
     try:
         while not is_done(carry, settings):
             period = period + periods
-            carry = jax.block_until_ready(_advance(problem, carry, period, settings))
+            carry = jax.block_until_ready(
+                _advance(problem, carry, placed(np.int32(period)), settings)
+            )
             now = time.perf_counter()
             pace = periods / max(now - looked, 1e-6)
             periods, looked = max(1, min(2 * periods, int(pace * _SECONDS))), now
@@ -103,9 +109,16 @@ def watched(
     return _finish(problem, carry, settings)
 
 
-@functools.partial(jax.jit, static_argnames="settings")
 def _advance(problem: Problem, carry: Carry, until: int, settings: Settings) -> Carry:
     """Periods, until the run is done or `until` of them are taken."""
+    carry = _compiled_advance(problem, carry, placed(np.int32(until)), settings)
+    return jax.block_until_ready(carry)
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _compiled_advance(
+    problem: Problem, carry: Carry, until: ArrayLike, settings: Settings
+) -> Carry:
 
     def continues(carry: Carry) -> Array:
         return ~is_done(carry, settings) & (carry.period < until)

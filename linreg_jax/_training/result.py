@@ -15,28 +15,32 @@ from linreg_jax.model import Params
 class Status(enum.IntEnum):
     """Why a run ended. Records hold it as an int32 array, so that a mapped fit has one a run.
 
+    Attributes:
+      RUNNING: 0, not ended: only inside the loop.
+      OUT_OF_STEPS: 1, all the steps asked for were taken.
+      CONVERGED: 2, the gradient's norm came down to the tolerance.
+      STOPPED_EARLY: 3, the validation loss stopped improving.
+      DIVERGED: 4, a loss, gradient or parameter was not finite; the last finite parameters were
+        kept.
+      INTERRUPTED: 5, Ctrl-C, while a progress bar was shown.
+      INCREASED: 6, all steps were taken, and the loss of all examples ended larger than it began:
+        by more than rounding for full batches, more than twice as large for mini-batches.
+      VALIDATION_NOT_FINITE: 7, the loss on the validation data was not finite, in a run that may
+        stop on it.
+
     Example:
       >>> Status(2)
       <Status.CONVERGED: 2>
     """
 
     RUNNING = 0
-    """Not ended: only inside the loop."""
     OUT_OF_STEPS = 1
-    """All the steps asked for were taken."""
     CONVERGED = 2
-    """The gradient's norm came down to the tolerance."""
     STOPPED_EARLY = 3
-    """The validation loss stopped improving."""
     DIVERGED = 4
-    """A loss, gradient or parameter was not finite; the last finite parameters were kept."""
     INTERRUPTED = 5
-    """Ctrl-C, while a progress bar was shown."""
     INCREASED = 6
-    """All steps were taken, and the loss of all examples ended larger than it began: by more than
-    rounding for full batches, more than twice as large for mini-batches."""
     VALIDATION_NOT_FINITE = 7
-    """The loss on the validation data was not finite, in a run that may stop on it."""
 
 
 class DivergedError(RuntimeError):

@@ -35,3 +35,15 @@ def test_a_file_of_a_frame_has_its_rows(tmp_path, names):
     assert table.kept.tolist() == back.notna().all(axis=1).tolist()
     np.testing.assert_array_equal(table.X, back[table.kept])
     assert table.num_blank == 0
+
+
+@pytest.mark.parametrize("others", [["x", "y"], [1.5, 2.5], [True, False]])
+def test_columns_may_share_a_name(others):
+    frame = pd.DataFrame({"a": pd.array([1, 2], dtype="Int64"), "b": [0.5, 1.5], "c": others})
+    frame.columns = pd.Index(["a", "b", "a"])
+    if others == ["x", "y"]:
+        with pytest.raises(TypeError, match=r"real numbers, got .* in column 'a': encode"):
+            as_dataset(frame, [1.0, 2.0])
+    else:
+        data = as_dataset(frame, [1.0, 2.0])
+        np.testing.assert_array_equal(data.X, np.array([[1, 2], [0.5, 1.5], others]).T)
