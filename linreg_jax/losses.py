@@ -151,7 +151,8 @@ def example_weights(loss: Loss, data: Dataset) -> Array:
       data: a `Dataset`.
 
     Returns:
-      [n], or [] where all are equal. Examples that weigh nothing in all get 0, not 0/0.
+      [n], or [] where all are equal. Examples that weigh nothing in all get 0, not 0/0; weights
+      whose sum over- or underflows give NaN.
 
     Raises:
       ValueError: the data is compressed and the loss is not squared.
@@ -165,7 +166,7 @@ def example_weights(loss: Loss, data: Dataset) -> Array:
         one = jnp.ones((), data.X.dtype)
         return one if data.sample_weight is None else data.sample_weight
     total = total_weight(data)
-    total = jnp.where(total > 0, total, 1)
+    total = jnp.where(total == 0, 1, total)
     return 1 / total if data.sample_weight is None else data.sample_weight / total
 
 
