@@ -126,3 +126,27 @@ def first_wrong(array, wrong):
     """`nan at [17, 2]`: the first entry that is wrong, and where."""
     place = tuple(np.argwhere(wrong)[0].tolist())
     return f"the first {array[place]} at {shape_text(place)}"
+
+
+def require_usable_weights(weights: np.ndarray) -> None:
+    """Raises unless sample weights are at least 0 and their sum can be divided by.
+
+    Raises:
+      ValueError: a negative weight, or a sum that is 0, or that over- or underflows.
+    """
+    if (weights < 0).any():
+        raise ValueError(
+            f"sample_weight must be at least 0, got {first_wrong(weights, weights < 0)}: "
+            "a weight counts how often an example stands in the data"
+        )
+    if not weights.any():
+        raise ValueError("sample_weight sums to 0: at least one example must weigh something")
+    least = np.finfo(weights.dtype).tiny  # what is smaller counts as 0 on most processors
+    most = 1 / np.float64(least)
+    total = weights[weights >= least].sum(dtype=np.float64)
+    if not least <= total <= most:
+        raise ValueError(
+            f"sample_weight sums to {weights.sum(dtype=np.float64):.3g}, which {weights.dtype} "
+            f"cannot divide by (from {least:.2g} to {most:.2g} it can): divide the weights by "
+            "their mean, in float64"
+        )

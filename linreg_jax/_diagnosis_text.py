@@ -1,9 +1,15 @@
 """A diagnosis in sentences."""
 
+from __future__ import annotations
+
 import textwrap
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+
+if TYPE_CHECKING:
+    from linreg_jax.diagnosis import Diagnosis
 
 # A feature whose size differs from another's by more than this factor is named.
 _FAR_APART = 10.0
@@ -23,8 +29,8 @@ def _sentences(diagnosis):
         return
     if diagnosis.is_bound:
         yield (
-            f"The curvature of {name} is nowhere above {_number(d.largest_curvature)} on these "
-            f"{_count(d.num_examples)} examples."
+            f"The curvature of {name} is nowhere above {_number(d.largest_curvature)} on "
+            f"{_these_examples(d)}."
         )
         yield (
             f"Safe learning rates: below {_number(d.largest_stable_rate)} every step descends; "
@@ -32,7 +38,7 @@ def _sentences(diagnosis):
         )
     else:
         yield (
-            f"The curvature of {name} on these {_count(d.num_examples)} examples lies between "
+            f"The curvature of {name} on {_these_examples(d)} lies between "
             f"{_number(d.smallest_curvature)} and {_number(d.largest_curvature)}: condition number "
             f"{_number(d.condition_number)}."
         )
@@ -59,7 +65,7 @@ def _deficiency(d, p, num_features):
     few = d.num_examples < p
     yield (
         f"Only {d.rank} of {p} parameters are determined"
-        + (f", by {_count(d.num_examples)} examples" if few else "")
+        + (f", by {_these_examples(d)}" if few else "")
         + ": many minima are equally good; solve returns the shortest, and descent stays where it "
         "started in the other directions."
     )
@@ -96,6 +102,11 @@ def _scaling(d, intercept):
             "Features want scaling: " + "; ".join(found) + ". standardize(data) would make the "
             f"condition number {_number(d.standardized_condition_number)}."
         )
+
+
+def _these_examples(diagnosis: Diagnosis) -> str:
+    count = diagnosis.num_examples
+    return "this one example" if count == 1 else f"these {_count(count)} examples"
 
 
 def _number(value):

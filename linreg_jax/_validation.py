@@ -69,6 +69,11 @@ def require_floating(name: str, array: Any, fix: str) -> None:
         raise TypeError(f"{name} must be an array, got {type(array).__name__}: {fix}")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must hold floating-point numbers, got {array.dtype}: {fix}")
+    if jnp.finfo(array.dtype).bits < 32:
+        raise TypeError(
+            f"{name} holds {array.dtype}, and everything is computed in float32 or float64: "
+            f"convert it, {name}.astype(jnp.float32)"
+        )
 
 
 def scalar_setting(

@@ -7,9 +7,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
-from linreg_jax._conversion import as_numeric, converted, decides_dtype, first_wrong
+from linreg_jax._algebra.centring import centre_of, power_of_two, without_zero_weight
+from linreg_jax._conversion import (
+    as_numeric,
+    converted,
+    decides_dtype,
+    require_usable_weights,
+)
 from linreg_jax._numerics import matmul, per_example
 from linreg_jax._validation import (
     checked_key,
@@ -36,7 +42,11 @@ class Dataset(NamedTuple):
       X: [n, d] features.
       y: [n] or [n, k] targets.
       sample_weight: [n] weight of each example, or None: 1 each. A weight of 2 is the example
-        twice, a weight of 0 is the example left out.
+        twice, a weight of 0 is the example left out. Their sum must be a number that can be divided
+        by: from 1.2e-38 to 8.5e37 in float32, where smaller weights than 1.2e-38 count as 0.
+        `as_dataset` refuses others; where values are unknown, or a `Dataset` is built by hand, mean
+        losses, their gradients and exact answers are NaN then. Dividing the weights by their mean
+        changes no mean.
       bias_column: [n] what multiplies the bias in each row, or None: 1 each.
       count: [] what a mean divides by, or None: the sum of the weights.
 
@@ -102,21 +112,28 @@ def multiplies_bias(data):
     return jnp.ones(data.X.shape[0], data.X.dtype) if data.bias_column is None else data.bias_column
 
 
-def total_weight(data):
-    """[] what a mean over the examples divides by."""
+def total_weight(data: Dataset) -> Array:
+    """[] what a mean over the examples divides by; NaN where the sum of the weights is lost."""
     if data.count is not None:
         return data.count
-    if data.sample_weight is not None:
-        return jnp.sum(data.sample_weight)
-    return jnp.asarray(data.X.shape[0], data.X.dtype)
+    if data.sample_weight is None:
+        return jnp.asarray(data.X.shape[0], data.X.dtype)
+    s = data.sample_weight
+    total, smallest = jnp.sum(s), jnp.finfo(s.dtype).tiny
+    # Processors take numbers below the smallest normal one for 0; their bits, but for the sign,
+    # are not 0.
+    bits = lax.bitcast_convert_type(s, jnp.dtype(f"int{jnp.finfo(s.dtype).bits}"))
+    usable = (total >= smallest) & (total <= 1 / smallest)
+    return jnp.where(usable | ~jnp.any(bits << 1 != 0), total, jnp.nan)
 
 
 def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:
     """The door: lists, NumPy, pandas-like and JAX arrays, checked and converted.
 
     The dtype is the widest floating-point dtype of the arrays X and y; lists and integers follow
-    the other array, or take the default float. As everywhere in JAX, float64 becomes float32
-    unless `jax_enable_x64` is on. Under a transformation, where values are unknown, shapes and
+    the other array, or take the default float. float16 and bfloat16 become float32, for sums over
+    many examples need its digits. As everywhere in JAX, float64 becomes float32 unless
+    `jax_enable_x64` is on. Under a transformation, where values are unknown, shapes and
     dtypes are checked and values are not.
 
     Args:
@@ -130,7 +147,8 @@ def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:
     Raises:
       TypeError: strings, objects, complex numbers, dates.
       ValueError: shapes that do not fit together, no rows or no columns, NaN or infinity, masked
-        entries, values too large for the dtype, weights that are negative or sum to 0.
+        entries, values too large for the dtype, weights that are negative or whose sum is 0 or can
+        not be divided by.
 
     Example:
       >>> data = as_dataset([[0], [2], [4]], [30, 40, 50])
@@ -140,6 +158,7 @@ def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:
     X, y = as_numeric("X", X), as_numeric("y", y)
     floating = [array for array in (X, y) if decides_dtype(array)]
     dtype = jnp.result_type(*floating) if floating else jnp.result_type(float)
+    dtype = jnp.promote_types(dtype, jnp.float32)
     if sample_weight is not None:
         sample_weight = as_numeric("sample_weight", sample_weight)
     data = Dataset(
@@ -149,14 +168,7 @@ def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:
     )
     check_dataset(data)
     if sample_weight is not None and not is_traced(data.sample_weight):
-        weights = np.asarray(data.sample_weight)
-        if (weights < 0).any():
-            raise ValueError(
-                f"sample_weight must be at least 0, got {first_wrong(weights, weights < 0)}: "
-                "a weight counts how often an example stands in the data"
-            )
-        if not weights.any():
-            raise ValueError("sample_weight sums to 0: at least one example must weigh something")
+        require_usable_weights(np.asarray(data.sample_weight))
     return data
 
 
@@ -196,9 +208,13 @@ class Standardization(NamedTuple):
 def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standardization]:
     """Features of mean 0 and standard deviation 1, and the way back.
 
+    Features are centred exactly before anything is rounded, so that one far from 0 keeps the digits
+    of its spread; what is taken off is the mean as it is rounded to the dtype, so that new rows can
+    be treated alike, and a mean of up to half the distance between two floats is left.
     Means and deviations are weighted, the deviation divides by the total weight (as scikit-learn's
     StandardScaler does), and y is left as it is, so that losses keep their units. A constant
-    feature becomes 0 and its scale stays 1. Compressed data stays compressed.
+    feature (all its values equal, zero-weight rows aside) becomes 0 and its scale stays 1.
+    Compressed data stays compressed.
 
     Args:
       data: a `Dataset`; X is [n, d].
@@ -223,26 +239,24 @@ def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standar
 @functools.partial(jax.jit, static_argnums=1)
 def _standardize(data, center):
     # Inner products over the rows, never counts of them: compressed rows have the same ones.
-    bias_column = multiplies_bias(data)
-    weighted = bias_column if data.sample_weight is None else bias_column * data.sample_weight
-    total = matmul(weighted, bias_column)
-    largest = jnp.max(jnp.abs(data.X), axis=0)
-    unit = jnp.where(largest > 0, largest, 1)  # squares of what is left neither over- nor underflow
-    X = data.X / unit[None, :]
-    mean = jnp.zeros_like(unit)
+    b, s = data.bias_column, data.sample_weight
+    centre = centre_of(data.X, b, s, intercept=center)
+    mean = centre.origin + centre.mean
+    # What is taken off is the mean as it is rounded, so that it can be taken off new rows too.
+    X = centre._replace(origin=mean).differences(data.X, b)
+    along = multiplies_bias(data)
+    weight, counted = along, X
+    if s is not None:
+        s = s / power_of_two(s[:, None])
+        weight, counted = s * along, without_zero_weight(X, s)
+    total = jnp.where(jnp.isnan(total_weight(data)), jnp.nan, matmul(weight, along))
     if center:
-        # Twice: the second time takes off what rounding left in the first mean, so that nothing is
-        # left of a constant feature however many rows there are.
-        for _ in range(2):
-            offset = matmul(weighted, X) / total
-            X = X - bias_column[:, None] * offset[None, :]
-            mean = mean + offset
-    squares = X * X if data.sample_weight is None else data.sample_weight[:, None] * X * X
+        counted = counted - along[:, None] * (matmul(weight, counted) / total)[None, :]
+    squares = counted * counted if s is None else s[:, None] * counted * counted
     deviation = jnp.sqrt(jnp.sum(squares, axis=0) / total)
-    constant = deviation <= 4 * jnp.finfo(X.dtype).eps * jnp.abs(mean)
-    X = jnp.where(constant[None, :], 0, X / jnp.where(constant, 1, deviation)[None, :])
-    scale = jnp.where(constant, 1, deviation * unit)
-    return X, Standardization(mean * unit if center else None, scale)
+    X = jnp.where(centre.constant[None, :], 0, X / jnp.where(deviation > 0, deviation, 1)[None, :])
+    scale = jnp.where(centre.constant & ~jnp.isnan(total), 1, deviation * centre.unit)
+    return X, Standardization(mean * centre.unit if center else None, scale)
 
 
 def split(data: Dataset, key: Array, fraction: float) -> tuple[Dataset, Dataset]:

@@ -11,13 +11,12 @@ from linreg_jax._algebra import descent
 from linreg_jax._algebra.blocks import by_parts
 from linreg_jax._algebra.descent import or_one
 from linreg_jax._algebra.linalg import (
-    centring,
+    centred_factor,
+    graded_svd,
     map_blocks,
-    scale_columns,
     target_columns,
-    triangular_factor,
 )
-from linreg_jax._algebra.quadratic import quadratic, ridge_strength
+from linreg_jax._algebra.quadratic import determined, quadratic, ridge_strength
 from linreg_jax._diagnosis_text import in_sentences
 from linreg_jax._numerics import matmul, on_device, placed
 from linreg_jax._validation import flag, is_not_negative, is_traced, scalar_setting
@@ -212,22 +211,15 @@ def _num_examples(data):
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _diagnose(loss, data, intercept):
+def _diagnose(loss: Loss, data: Dataset, intercept: bool) -> Diagnosis:
     d = data.X.shape[1]
     p = d + int(intercept)
     targets = data._replace(y=target_columns(data.y))
-    rows = centring(targets, intercept=intercept)
-    R = triangular_factor(targets, intercept=intercept, prepare=rows.centred)
-    centred = R[p - d :, p - d : p]
-    constant = rows.is_constant(centred, R[0, 0]) if intercept else ~jnp.any(centred, axis=0)
-    columns = scale_columns(jnp.where(constant[None, :], 0, centred))
-    R = rows.undo(R) if intercept else R * jnp.concatenate([rows.unit, rows.unit_y])[None, :]
+    rows, R = centred_factor(targets, intercept=intercept, least_rows=p)
+    centred, strength = R[p - d : p, p - d : p], ridge_strength(loss)
+    columns, rank = determined(loss, R, d, intercept=intercept)
+    R = rows.undo(R, intercept=intercept)
     root_mean = jnp.sqrt(or_one(total_weight(data)))
-    rank, strength = columns.rank, ridge_strength(loss)
-    if intercept:
-        rank = rank + (R[0, 0] != 0)
-    if strength is not None:
-        rank = jnp.where(jnp.asarray(strength) > 0, p - intercept * (R[0, 0] == 0), rank)
 
     # How much of feature j lies in the directions without any curvature: 1 - Σ_i Vt[i, j]².
     in_rank = jnp.arange(columns.singular_values.shape[0]) < columns.rank
@@ -239,7 +231,7 @@ def _diagnose(loss, data, intercept):
 
     curvature = 1.0 if loss.curvature is None else loss.curvature
     F, z, _ = quadratic(loss, data, R, curvature=curvature)
-    U, s, Vt = _graded_svd(F)
+    U, s, Vt = graded_svd(F)
     s = jnp.where(jnp.arange(s.shape[0]) < rank, s, 0)
     curvatures = jnp.pad(s * s, (0, p - s.shape[0]))
     L, mu = curvatures[0], curvatures[jnp.maximum(rank, 1) - 1]
@@ -266,24 +258,11 @@ def _diagnose(loss, data, intercept):
         contraction=jnp.where(L > 0, (L - mu) / or_one(L + mu), 0),
         standardized_condition_number=(largest / smallest) ** 2,
         feature_scale=jnp.linalg.norm(R[:, p - d : p], axis=0) / root_mean,
-        feature_deviation=jnp.linalg.norm(centred, axis=0) * rows.unit / root_mean,
-        constant=constant,
-        collinear=(lost > _INVOLVED**2) & ~constant,
+        feature_deviation=jnp.linalg.norm(centred, axis=0) * rows.X.unit / root_mean,
+        constant=rows.X.constant,
+        collinear=(lost > _INVOLVED**2) & ~rows.X.constant,
         overflow_size=overflow_size,
     )
-
-
-def _graded_svd(F):
-    """The singular value decomposition, with the digits of singular values of very different size.
-
-    With the columns in order of their length the triangular factor falls off from row to row, and
-    the rounding of the large singular values does not reach the small ones, as it otherwise would
-    where features are badly scaled.
-    """
-    order = jnp.argsort(-jnp.linalg.norm(F, axis=0))
-    Q, R = jnp.linalg.qr(F[:, order])
-    U, s, Vt = jnp.linalg.svd(R, full_matrices=False)
-    return matmul(Q, U), s, jnp.zeros_like(Vt).at[:, order].set(Vt)
 
 
 def _overflow_size(data, curvature, U, s, Vt, z, intercept):

@@ -6,14 +6,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
+from linreg_jax._algebra.blocks import sum_over_blocks
+from linreg_jax._algebra.centring import power_of_two, without_zero_weight
+from linreg_jax._algebra.doubled import Pair, add_product, doubled_add, doubled_sum, two_sum
+from linreg_jax._algebra.implicit import differentiable_minimum
 from linreg_jax._algebra.least_squares import corrected, factors
-from linreg_jax._algebra.linalg import target_columns
+from linreg_jax._algebra.linalg import Centring, target_columns
 from linreg_jax._algebra.quadratic import example_share, require_squared, ridge_strength
-from linreg_jax._numerics import placed
+from linreg_jax._numerics import matmul, placed
 from linreg_jax._validation import flag, shape_text
-from linreg_jax.dataset import Dataset, as_dataset, check_dataset
+from linreg_jax.dataset import Dataset, as_dataset, check_dataset, multiplies_bias, total_weight
 from linreg_jax.losses import Loss, mse
 from linreg_jax.model import Params
 
@@ -23,7 +27,8 @@ class Solution(NamedTuple):
 
     Attributes:
       params: `Params` at the minimum; the shortest weights where there are several minima.
-      value: [] the loss there.
+      value: [] the least loss. Where features lie far from 0, `loss(params, data)` may be larger,
+        by what rounding takes from weights, bias and predictions.
       rank: [] of the features, centred on their means where there is an intercept. Less than d: a
         feature is constant or made up of others, or there are too few examples.
       condition_number: [] the largest singular value over the smallest that is not 0.
@@ -48,10 +53,18 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
         weights = weights + (RᵀR)⁻¹ Xᵀ r     with r = y - X weights - bias, until nothing changes
 
     Nothing squares the condition number, and the corrections take the gradient Xᵀr in twice the
-    digits of the dtype, so that its rounding is not what the answer is made of. Where X is
+    digits of the dtype, so that its rounding is not what the answer is made of. Columns are centred
+    exactly before they are rounded, so that a feature far from 0 (a date, a time in seconds) gives
+    the slope that its floats hold. Where X is
     rank-deficient the shortest weights are taken (the bias does not count), as scikit-learn's
     LinearRegression does. All scalings of the squared error have the same minimum; with ridge the
     loss is minimised as it stands, `sse + ridge(alpha)` being scikit-learn's Ridge(alpha).
+
+    `params` and `value` have derivatives of any order, forward and in reverse, with respect to X,
+    y, the sample weights and the strength of ridge: the equation of the minimum is differentiated,
+    which takes one more solve with the same factor. Where X is rank-deficient, those with respect
+    to X are NaN (any change of the rank makes the shortest minimum jump); the others are those of
+    the shortest one. `rank`, `condition_number` and `singular_values` count as constants.
 
     Args:
       data: a `Dataset`; X [n, d], y [n] or [n, k].
@@ -124,23 +137,60 @@ def _line(x, y, weight):
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _solve(loss, data, intercept):
+def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
     columns = data._replace(y=target_columns(data.y))
+    per_square = jnp.asarray(loss.curvature, data.X.dtype) / 2 * example_share(loss, data)
+    if data.sample_weight is not None:
+        # Small weights would take the second words of double-word products below what there is.
+        unit = lax.stop_gradient(power_of_two(data.sample_weight))
+        columns = columns._replace(sample_weight=data.sample_weight / unit)
+        per_square = per_square * unit
     strength = ridge_strength(loss)
     if strength is not None:
-        per_square = loss.curvature / 2 * example_share(loss, data)
         strength = jnp.asarray(strength, data.X.dtype) / jnp.where(per_square > 0, per_square, 1)
-    factored, h = factors(columns, strength, intercept=intercept)
-    theta = corrected(factored, h, columns, intercept=intercept)
-    weights = theta[:-1] / factored.rows.unit[:, None] * factored.rows.unit_y[None, :]
-    bias = theta[-1] * factored.rows.unit_y
+    fixed, fixed_strength = lax.stop_gradient((columns, strength))
+    factored, h = factors(fixed, fixed_strength, intercept=intercept)
+    theta, low = corrected(factored, h, fixed, intercept=intercept)
+    theta = jnp.where(jnp.isnan(total_weight(data)), jnp.nan, theta)
+    of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
+    theta = differentiable_minimum(theta, factored, columns, of_strength, intercept)
+    params = _in_units_of_data(factored.rows, (theta, low), intercept)
     if data.y.ndim == 1:
-        weights, bias = weights[:, 0], bias[0]
-    params = Params(weights, bias if intercept else None)
+        params = jax.tree.map(lambda leaf: leaf[..., 0], params)
     return Solution(
         params=params,
-        value=loss(params, data),
+        value=per_square * _squares(columns, factored.rows, theta) + loss.penalty(params),
         rank=factored.rank,
         condition_number=factored.condition_number(),
         singular_values=factored.s,
     )
+
+
+def _in_units_of_data(rows: Centring, theta: Pair, intercept: bool) -> Params:
+    """`Params` of theta; the bias where the features are 0, far from their origin maybe."""
+    ratio = rows.y.unit[None, :] / rows.X.unit[:, None]
+    weights = theta[0][:-1] * ratio
+    if not intercept:
+        return Params(weights, None)
+    high, low = (part[:-1] for part in theta)
+    products = add_product(
+        (jnp.zeros_like(high), jnp.zeros_like(high)), -rows.X.origin[:, None], high, low
+    )
+    at_zero = doubled_add(doubled_sum(products, axis=0), two_sum(theta[0][-1], rows.y.origin))
+    return Params(weights, (at_zero[0] + theta[1][-1]) * rows.y.unit)
+
+
+def _squares(data: Dataset, rows: Centring, theta: Array) -> Array:
+    """[] Σ sample_weight r² at theta, from residuals about the origin."""
+
+    def squares(block: Dataset) -> Array:
+        b = block.bias_column
+        r = matmul(rows.X.differences(block.X, b), theta[:-1]) - rows.y.differences(block.y, b)
+        r = r + multiplies_bias(block)[:, None] * theta[-1:]
+        if block.sample_weight is not None:
+            r = without_zero_weight(r, block.sample_weight)
+            return jnp.sum(block.sample_weight[:, None] * r * r, axis=0)
+        return jnp.sum(r * r, axis=0)
+
+    total = sum_over_blocks(squares, data._replace(count=None))
+    return jnp.sum(total * rows.y.unit * rows.y.unit)

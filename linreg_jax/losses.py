@@ -181,7 +181,8 @@ def example_weights(loss: Loss, data: Dataset) -> Array:
       data: a `Dataset`.
 
     Returns:
-      [n], or [] where all are equal. Examples of zero weight in all get 0, not 0/0.
+      [n], or [] where all are equal. Examples of zero weight in all get 0, not 0/0; weights whose
+      sum over- or underflows give NaN.
 
     Raises:
       ValueError: the data is compressed and the loss is not squared; a setting of the loss or of a
@@ -204,7 +205,7 @@ def example_weights(loss: Loss, data: Dataset) -> Array:
         one = jnp.ones((), data.X.dtype)
         return one if data.sample_weight is None else data.sample_weight
     total = total_weight(data)
-    total = jnp.where(total > 0, total, 1)
+    total = jnp.where(total == 0, 1, total)
     return 1 / total if data.sample_weight is None else data.sample_weight / total
 
 

@@ -1,6 +1,5 @@
 """Gradient descent on a squared loss, after any number of steps at once."""
 
-import math
 import numbers
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from linreg_jax._algebra.linalg import target_columns, triangular_factor
-from linreg_jax._algebra.quadratic import quadratic, require_squared
-from linreg_jax._numerics import matmul, on_device, placed
+from linreg_jax._algebra.linalg import centred_factor, target_columns
+from linreg_jax._algebra.path import descend
+from linreg_jax._algebra.quadratic import determined, gram_of_loss, quadratic, require_squared
+from linreg_jax._numerics import on_device, placed
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import Loss
@@ -57,6 +57,12 @@ def trajectory(
     velocity = momentum velocity + gradient, params = params - learning_rate velocity. The powers
     are taken by squaring, so that a thousand rates and a million steps are one small program; after
     the one pass over the data nothing depends on n.
+
+    Parameters and losses have derivatives, forward and in reverse, with respect to data, start,
+    rates, momentum and the strength of ridge: a function of H changes as H does by its divided
+    differences along the eigenvectors, equal eigenvalues included. They take (d + 1)² numbers for
+    each rate and step. With respect to data and strength there are no second derivatives, and what
+    has overflowed has NaN.
 
     Args:
       loss: `mse`, `half_mse`, `sse` or `half_sse`, with ridge penalties or none.
@@ -120,27 +126,29 @@ def _whole_numbers(steps):
 
 
 @jax.jit
-def _trajectory(loss, params, data, rates, steps, momentum):
-    R = triangular_factor(data, intercept=params.bias is not None)
-    F, z, rest = quadratic(loss, data, R, curvature=loss.curvature)
+def _trajectory(
+    loss: Loss, params: Params, data: Dataset, rates: Array, steps: Array, momentum: Array
+) -> Trajectory:
+    intercept = params.bias is not None
+    data = data._replace(y=target_columns(data.y))
     theta = target_columns(params.weights)
     if params.bias is not None:
         theta = jnp.concatenate([jnp.reshape(params.bias, (1, -1)), theta])
-    U, s, Vt = jnp.linalg.svd(F, full_matrices=False)
-    # Below this a singular value is the rounding of 0, and nothing moves along its vector.
-    s = jnp.where(s > 4 * math.sqrt(F.shape[1]) * jnp.finfo(s.dtype).eps * s[0], s, 0)
-    start = matmul(U.T, matmul(F, theta) - z)  # [q, k]: sqrt(h) q(0), which needs no division by h
-    decay = jnp.outer(s * s, rates)
-    left, change = _powers(decay, momentum, steps.reshape(-1))  # [q, r, s] each
-
-    shape = (*left.shape, start.shape[1])
-    values = _times(left[..., None], start[:, None, None, :], shape)
-    losses = rest + jnp.sum(values * values, axis=(0, 3)) / 2
-
-    per_unit = jnp.where(s > 0, 1 / jnp.where(s > 0, s, 1), 0)
-    way = _times(change[..., None], (per_unit[:, None] * start)[:, None, None, :], shape)
-    moved = matmul(Vt.T, way.reshape(shape[0], -1)).reshape(-1, *shape[1:])
-    theta = jnp.moveaxis(theta[:, None, None, :] + moved, 0, 2)  # [r, s, p, k]
+    p, k = theta.shape
+    fixed_loss, fixed = lax.stop_gradient((loss, data))
+    rows, R = centred_factor(fixed, intercept=intercept, least_rows=p + k)
+    _, rank = determined(fixed_loss, R, data.X.shape[1], intercept=intercept)
+    R = rows.undo(R, intercept=intercept)
+    theta, losses = descend(
+        quadratic(fixed_loss, fixed, R, curvature=loss.curvature),
+        rank,
+        gram_of_loss(loss, data, intercept=intercept),
+        theta,
+        rates.reshape(-1),
+        momentum,
+        steps.reshape(-1),
+    )
+    theta = jnp.moveaxis(theta, 0, 2)  # [r, s, p, k]
     if params.weights.ndim == 1:
         theta = theta[..., 0]
     weights, bias = (theta, None) if params.bias is None else (theta[:, :, 1:], theta[:, :, 0])
@@ -150,55 +158,3 @@ def _trajectory(loss, params, data, rates, steps, momentum):
         lambda leaf: jnp.squeeze(jnp.where(jnp.isnan(leaf), jnp.inf, leaf), axes),
         Trajectory(Params(weights, bias), losses),
     )
-
-
-def _powers(decay, momentum, steps):
-    """The upper left entry of M^t, M = [[1 - decay, -momentum], [decay, momentum]], by squaring.
-
-    Everything is kept twice, as M^t and as M^t - 1. The second keeps its digits while little has
-    happened yet, where the first would lose those of a small decay; the first keeps them when
-    little is left.
-
-    Args:
-      decay: [q, r] learning rate times curvature.
-      momentum: [].
-      steps: [s].
-
-    Returns:
-      `(power, power - 1)`, [q, r, s] each.
-    """
-
-    def both(power, minus_one):
-        early = jnp.abs(minus_one) < 0.5
-        return jnp.where(early, 1 + minus_one, power), jnp.where(early, minus_one, power - 1)
-
-    def step(carry):
-        t, (a, a1, b, c, d, d1), (x, x1, v) = carry
-        # [x v] becomes M [x v] where the bit is set: M = [[a b] [c d]], a1 = a - 1, d1 = d - 1.
-        moved, moved1 = both(_times(a, x) + _times(b, v), x1 + _times(a1, x) + _times(b, v))
-        bit = (t & 1) == 1
-        state = (
-            jnp.where(bit, moved, x),
-            jnp.where(bit, moved1, x1),
-            jnp.where(bit, _times(c, x) + _times(d, v), v),
-        )
-        trace, bc = a + d, _times(b, c)
-        a, a1 = both(_times(a, a) + bc, 2 * a1 + _times(a1, a1) + bc)
-        d, d1 = both(_times(d, d) + bc, 2 * d1 + _times(d1, d1) + bc)
-        return t >> 1, (a, a1, _times(b, trace), _times(c, trace), d, d1), state
-
-    shape = (*decay.shape, steps.shape[0])
-    one, zero = jnp.ones(shape, decay.dtype), jnp.zeros(shape, decay.dtype)
-    decay = decay[:, :, None]
-    momentum = jnp.broadcast_to(momentum, decay.shape)
-    matrix = (1 - decay, -decay, -momentum, decay, momentum, momentum - 1)
-    start = (jnp.broadcast_to(steps, shape), matrix, (one, zero, zero))
-    _, _, (x, x1, _) = lax.while_loop(lambda carry: jnp.any(carry[0] > 0), step, start)
-    return x, x1
-
-
-def _times(a, b, shape=None):
-    """a b, and 0 where either is 0 and the other has overflowed."""
-    shape = shape or jnp.broadcast_shapes(a.shape, b.shape)
-    a, b = jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
-    return jnp.where((a == 0) | (b == 0), 0, a * b)

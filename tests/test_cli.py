@@ -290,6 +290,6 @@ def test_a_constant_column_is_warned_of(run, tmp_path):
     path.write_text("x,one,z,y\n" + rows)
     code, out, err = run("fit", path, "--target", "y", "--json", "-")
     assert code == 0
-    assert "warning: constant, so without a say beside the intercept: one" in err
+    assert "warning: constant, so the intercept does the same: one" in err
     assert err.count("\n") == 1
     assert json.loads(out)["coefficients"]["one"] == 0

@@ -6,7 +6,21 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from linreg_jax import Dataset, Params, as_dataset, mse, predict, split, standardize
+from linreg_jax import (
+    Dataset,
+    Params,
+    Status,
+    as_dataset,
+    diagnose,
+    fit,
+    init_params,
+    mae,
+    mse,
+    predict,
+    solve,
+    split,
+    standardize,
+)
 from tests.support import make_problem, relative_error
 
 
@@ -26,9 +40,9 @@ class Frame:
         ([[1], [2]], [1, 2], "float32"),
         ([[1.0], [2.0]], (1.5, 2.5), "float32"),
         (np.ones((2, 1), np.float64), np.ones(2, np.int64), "float32"),
-        (np.ones((2, 1), np.float16), [1, 2], "float16"),
+        (np.ones((2, 1), np.float16), [1, 2], "float32"),
         (np.ones((2, 1), np.float16), np.ones(2, np.float32), "float32"),
-        (jnp.ones((2, 1), jnp.bfloat16), [1.0, 2.0], "bfloat16"),
+        (jnp.ones((2, 1), jnp.bfloat16), [1.0, 2.0], "float32"),
         (np.ones((2, 1), bool), [1.0, 2.0], "float32"),
         (Frame(np.ones((2, 1))), Frame(np.arange(2)), "float32"),
     ],
@@ -224,3 +238,56 @@ def test_split_refuses_compressed_rows():
     compressed = data._replace(bias_column=jnp.ones(50), count=jnp.array(50.0))
     with pytest.raises(ValueError, match="its rows are not examples"):
         split(compressed, jax.random.key(0), 0.5)
+
+
+@pytest.mark.parametrize("weight", [1e-39, 5e-40, 1e37, 1e38])
+def test_weights_whose_sum_is_lost_are_refused(weight):
+    X, y = np.arange(20.0)[:, None], np.arange(20.0)
+    with pytest.raises(ValueError, match=r"float32 cannot divide by.*divide the weights by their"):
+        as_dataset(X, y, np.full(20, weight))
+    # A Dataset by hand, and one of unknown values, give no wrong number.
+    data = as_dataset(X, y)._replace(sample_weight=jnp.full(20, weight, jnp.float32))
+    params = init_params(data)
+    for loss in (mse, mae):
+        value, gradient = jax.value_and_grad(loss)(params, data)
+        assert np.isnan(value)
+        assert np.isnan(gradient.weights).all()
+    traced = jax.jit(lambda w: mse(params, as_dataset(X, y, w)))
+    assert np.isnan(traced(data.sample_weight))
+    assert np.isnan(solve(data).params.weights).all()
+    assert np.isnan(standardize(data)[1].scale).all()
+    run = fit(mse, params, data, learning_rate=1e-3, num_steps=5)
+    assert Status(int(run.status)) == Status.DIVERGED
+
+
+@pytest.mark.parametrize("weight", [1e-36, 1e36])
+def test_weights_of_any_usable_size_give_the_same_means(weight):
+    _, data = make_problem(3, n=20, weighted=True)
+    scaled = as_dataset(data.X, data.y, data.sample_weight * weight)
+    params = init_params(data, key=jax.random.key(0))
+    answers = [
+        (
+            jax.value_and_grad(mse)(params, one),
+            solve(one).params,
+            standardize(one)[1],
+            diagnose(one).curvatures,
+        )
+        for one in (data, scaled)
+    ]
+    assert relative_error(*answers[::-1]) < 1e-5  # rounding of 20 rows
+
+
+def test_a_batch_of_padding_weighs_nothing():
+    data = as_dataset([[1.0], [2.0]], [1.0, 2.0])._replace(sample_weight=jnp.array([0.0, -0.0]))
+    assert mse(init_params(data), data) == 0
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_half_precision_is_computed_in_float32(half):
+    X, y = jnp.ones((3, 1), half), jnp.arange(3, dtype=half)
+    data = as_dataset(X, y, jnp.ones(3, half))
+    assert {str(column.dtype) for column in data[:3]} == {"float32"}
+    with pytest.raises(TypeError, match=f"X holds {half}.*X.astype"):
+        solve(Dataset(X, y))
+    with pytest.raises(TypeError, match=f"weights holds {half}"):
+        mse(Params(jnp.ones(1, half), None), data)

@@ -11,14 +11,17 @@ from linreg_jax import (
     Params,
     as_dataset,
     epsilon_insensitive,
+    fit,
     half_mse,
     half_sse,
     huber,
+    init_params,
     log_cosh,
     mae,
     mse,
     quantile,
     standardize,
+    trajectory,
 )
 from linreg_jax.diagnosis import Diagnosis, diagnose
 from linreg_jax.losses import Loss
@@ -179,7 +182,7 @@ def test_fewer_examples_than_features_are_said():
     diagnosis = diagnose(data)
     assert int(diagnosis.rank) == 3
     text = " ".join(str(diagnosis).split())
-    assert "Only 3 of 7 parameters are determined, by 3 examples" in text
+    assert "Only 3 of 7 parameters are determined, by these 3 examples" in text
     assert "solve returns the shortest" in text
 
 
@@ -288,3 +291,17 @@ def test_examples_that_weigh_nothing_do_not_count():
     _, data = make_problem(3, n=20, d=2)
     weight = jnp.ones(20).at[17:].set(0.0)
     assert int(diagnose(data._replace(sample_weight=weight)).num_examples) == 17
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_one_example(d):
+    data = as_dataset(np.full((1, d), 2.0), [3.0])
+    verdict = diagnose(data)
+    assert int(verdict.rank) == 1
+    assert verdict.constant.all()
+    # The Hessian is 2 v vᵀ with v = (1, 2, ..., 2).
+    assert abs(float(verdict.largest_curvature) / (2 + 8 * d) - 1) < 1e-6
+    assert "on this one example" in str(verdict)
+    result = fit(mse, init_params(data), data, learning_rate="auto", num_steps=20)
+    assert float(mse(result.params, data)) < 1e-10
+    assert trajectory(mse, init_params(data), data, learning_rate=0.01, steps=3).losses > 0

@@ -650,7 +650,7 @@ FIT = Fit(PARAMS, *[None] * 10, STATE)
         (ValueError, "does not fit the optimizer", {"params": STATE, "optimizer": optax.adam}),
         (ValueError, "needs a key", {"params": STATE, "batch_size": 5}),
         (TypeError, "data must be a Dataset", {"data": DATA.X}),
-        (TypeError, "computes in one dtype", {"data": DATA._replace(y=DATA.y.astype("float16"))}),
+        (TypeError, "y holds float16", {"data": DATA._replace(y=DATA.y.astype("float16"))}),
         (ValueError, "tolerance must be", {"tolerance": -1.0}),
         (ValueError, "needs validation", {"tolerance": 0.1, "batch_size": 5, "key": KEY}),
         (ValueError, "patience must be", {"patience": 0, "validation": DATA}),

@@ -6,44 +6,46 @@ error of each addition carried along (Knuth's two-sum).
 """
 
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
+
+Pair = tuple[Array, Array]
 
 
-def _halves(x):
+def _halves(x: Array) -> Pair:
     """`(high, low)` with x = high + low, of at most half the digits each."""
     info = jnp.finfo(x.dtype)
     high = lax.reduce_precision(x, info.nexp, (info.nmant + 1) // 2 - 1)
     return high, x - high
 
 
-def _two_sum(a, b):
+def two_sum(a: Array, b: Array) -> Pair:
     """`(sum, error)`: the rounded sum and exactly what rounding took from it."""
     total = a + b
     moved = total - a
     return total, (a - (total - moved)) + (b - moved)
 
 
-def doubled_add(a, b):
+def doubled_add(a: Pair, b: Pair) -> Pair:
     """The sum of two pairs, as a pair."""
-    high, lost = _two_sum(a[0], b[0])
+    high, lost = two_sum(a[0], b[0])
     low = lost + a[1] + b[1]
     total = high + low
     return total, low - (total - high)
 
 
-def add_product(pair, a, b, low):
+def add_product(pair: Pair, a: Array, b: Array, low: Array | float) -> Pair:
     """`pair` + a (b + low), elementwise, to twice the digits; the arrays broadcast to the pair."""
     total, lost = pair
     a_high, a_low = _halves(a)
     b_high, b_low = _halves(b)
     lost = lost + a * low
     for exact in (a_high * b_high, a_high * b_low, a_low * b_high, a_low * b_low):
-        total, error = _two_sum(total, exact)
+        total, error = two_sum(total, exact)
         lost = lost + error
     return total, lost
 
 
-def doubled_sum(pair, axis):
+def doubled_sum(pair: Pair, axis: int) -> Pair:
     """The sum of the pairs along an axis, as a pair."""
     zero = jnp.zeros((), pair[0].dtype)
     return lax.reduce(pair, (zero, zero), doubled_add, (axis,))

@@ -1,7 +1,8 @@
 """Weighted least squares: factored once, then corrected with gradients in twice the digits.
 
-The parameters of all k targets are one matrix theta [d + 1, k], the bias last, in the units of
-`Centring`. Without an intercept the bias is there and stays 0.
+The parameters of all k targets are one matrix theta [d + 1, k], the bias last, in the units and
+from the origin of `Centring`: the bias is the prediction at the origin. Without an intercept it is
+there and stays 0.
 """
 
 from typing import NamedTuple
@@ -11,16 +12,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from linreg_jax._algebra.blocks import by_parts
-from linreg_jax._algebra.doubled import add_product, doubled_add, doubled_sum
-from linreg_jax._algebra.linalg import (
-    Centring,
-    centring,
-    fold_blocks,
-    scale_columns,
-    triangular_factor,
-)
+from linreg_jax._algebra.centring import without_zero_weight
+from linreg_jax._algebra.doubled import Pair, add_product, doubled_add, doubled_sum, two_sum
+from linreg_jax._algebra.linalg import Centring, centred_factor, fold_blocks, scale_columns
 from linreg_jax._numerics import matmul
-from linreg_jax.dataset import multiplies_bias
+from linreg_jax.dataset import Dataset, multiplies_bias
 
 _MOST_CORRECTIONS = 10
 
@@ -38,49 +34,46 @@ class Factors(NamedTuple):
       R00: [] length of the bias's column, 1 if that is 0.
       R0: [d].
       root: [d] ridge adds Σ (root weights)² to the squares.
-      length: [d].
       s: [p] singular values, largest first.
-      Vt: [p, d].
       rank: [] how many of them count as more than 0.
-      shortest: [d, p] with weights = shortest (diag(1/s) h[1:]), those of least length.
+      shortest: [d, p] with weights = shortest (diag(1/s) h[1:]), those of least length; at full
+        rank the inverse of Vt diag(length).
     """
 
     rows: Centring
     R00: Array
     R0: Array
     root: Array
-    length: Array
     s: Array
-    Vt: Array
     rank: Array
     shortest: Array
 
-    def divided(self, h):
+    def divided(self, h: Array) -> Array:
         """h [p, k] over the singular values, 0 where they count as 0."""
         positive = (jnp.arange(self.s.shape[0]) < self.rank)[:, None]
         return jnp.where(positive, h / jnp.where(positive, self.s[:, None], 1), 0)
 
-    def condition_number(self):
+    def condition_number(self) -> Array:
         """[] largest over smallest singular value that is not 0; 1 if all are."""
         positive = jnp.arange(self.s.shape[0]) < self.rank
         smallest = jnp.min(jnp.where(positive, self.s, jnp.inf))
         return jnp.where(self.rank > 0, self.s[0] / smallest, 1)
 
-    def forward(self, gradient):
+    def forward(self, gradient: Array) -> Array:
         """R⁻ᵀ gradient: [d + 1, k] -> h [1 + p, k]."""
         h0 = gradient[-1] / self.R00
-        g = gradient[:-1] - jnp.outer(self.rows.mean, gradient[-1]) - jnp.outer(self.R0, h0)
-        return jnp.concatenate([h0[None], self.divided(matmul(self.Vt, g / self.length[:, None]))])
+        g = gradient[:-1] - jnp.outer(self.rows.X.mean, gradient[-1]) - jnp.outer(self.R0, h0)
+        return jnp.concatenate([h0[None], self.divided(matmul(self.shortest.T, g))])
 
-    def back(self, h):
+    def back(self, h: Array) -> Array:
         """R⁻¹ h: [1 + p, k] -> theta [d + 1, k], the shortest weights where there are several."""
         weights = matmul(self.shortest, self.divided(h[1:]))
-        bias = (h[0] - matmul(self.R0, weights)) / self.R00 - matmul(self.rows.mean, weights)
+        bias = (h[0] - matmul(self.R0, weights)) / self.R00 - matmul(self.rows.X.mean, weights)
         return jnp.concatenate([weights, bias[None]])
 
 
-def factors(data, strength, *, intercept):
-    """`(Factors, h)`, h [1 + p, k] being R theta at the minimum.
+def factors(data: Dataset, strength: Array | None, *, intercept: bool) -> tuple[Factors, Array]:
+    """`(Factors, h)`, h [1 + p, k] being R theta at the minimum, less the targets' mean.
 
     Args:
       data: a `Dataset` with y [n, k].
@@ -88,17 +81,13 @@ def factors(data, strength, *, intercept):
       intercept: whether there is a bias.
     """
     d = data.X.shape[1]
-    rows = centring(data, intercept=intercept)
-    R = triangular_factor(data, intercept=intercept, prepare=rows.centred)
+    rows, R = centred_factor(data, intercept=intercept, least_rows=1 + int(intercept))
     if not intercept:
         R = jnp.pad(R, ((1, 0), (1, 0)))  # as with a bias that multiplies 0
-    if R.shape[0] == 1:  # one example, which the bias alone fits
-        R = jnp.pad(R, ((0, 1), (0, 0)))
     F, z = R[1:, 1 : d + 1], R[1:, d + 1 :]
-    F = jnp.where(rows.is_constant(F, R[0, 0])[None, :], 0, F)
-    root = jnp.zeros_like(rows.unit)
+    root = jnp.zeros_like(rows.X.unit)
     if strength is not None:  # its squares are d more rows
-        root = jnp.sqrt(strength) / rows.unit
+        root = jnp.sqrt(strength) / rows.X.unit
         more = jnp.concatenate([jnp.diag(root), jnp.zeros((d, z.shape[1]), z.dtype)], axis=1)
         stacked = jnp.concatenate([jnp.concatenate([F, z], axis=1), more])
         triangle = jnp.linalg.qr(stacked, mode="r")
@@ -107,12 +96,12 @@ def factors(data, strength, *, intercept):
     R00 = jnp.where(R[0, 0] != 0, R[0, 0], 1)
     h = jnp.concatenate([R[:1, d + 1 :], matmul(U.T, z)])
     shortest = jnp.where(
-        jnp.any(F != 0, axis=0)[:, None], _shortest(length, Vt, rank, rows.unit), 0
+        jnp.any(F != 0, axis=0)[:, None], _shortest(length, Vt, rank, rows.X.unit), 0
     )
-    return Factors(rows, R00, R[0, 1 : d + 1], root, length, s, Vt, rank, shortest), h
+    return Factors(rows, R00, R[0, 1 : d + 1], root, s, rank, shortest), h
 
 
-def _shortest(length, Vt, rank, unit):
+def _shortest(length: Array, Vt: Array, rank: Array, unit: Array) -> Array:
     """[d, p] from v to the shortest weights with Vt[:rank] diag(length) weights = v[:rank].
 
     Shortest as X has its units: what is made short is weights / unit.
@@ -129,8 +118,8 @@ def _shortest(length, Vt, rank, unit):
     return jnp.where(rank == d, Vt.T / length[:, None], shortest)
 
 
-def corrected(factors, h, data, *, intercept):
-    """theta [d + 1, k] at the minimum, from h: R⁻¹ h, then (RᵀR)⁻¹ gradient added to it.
+def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> Pair:
+    """theta at the minimum, a pair of [d + 1, k], from h: R⁻¹ h, then (RᵀR)⁻¹ gradient added to it.
 
     R is right to rounding, so each correction is smaller than the last one by about the condition
     number times eps, and never squares it, provided that the gradient is right at parameters that
@@ -141,7 +130,7 @@ def corrected(factors, h, data, *, intercept):
     eps = jnp.finfo(h.dtype).eps
     condition_number = factors.condition_number()
 
-    def correct(state):
+    def correct(state: tuple) -> tuple:
         theta, last, count, _ = state
         gradient = _gradient(data, factors, theta, intercept)
         h = factors.forward(gradient)
@@ -156,20 +145,20 @@ def corrected(factors, h, data, *, intercept):
         return theta, jnp.where(better, size, last), count + 1, more
 
     first = jnp.linalg.norm(h, axis=0)
-    theta = factors.back(h)
-    theta = theta.at[-1].add(factors.rows.mean_y)
-    state = ((theta, jnp.zeros_like(theta)), first, 0, jnp.array(True))
+    uncorrected = factors.back(h).at[-1].add(factors.rows.y.mean)
+    state = ((uncorrected, jnp.zeros_like(uncorrected)), first, 0, jnp.array(True))
     theta, *_ = lax.while_loop(
         lambda state: state[-1] & (state[-2] < _MOST_CORRECTIONS), correct, state
     )
-    return theta[0]
+    return theta
 
 
-def _gradient(data, factors, theta, intercept):
-    """[X b]ᵀ S (y - [X b] theta) less the ridge's pull: [d + 1, k], rounded once.
+def _gradient(data: Dataset, factors: Factors, theta: Pair, intercept: bool) -> Array:
+    """[D b]ᵀ S (D_y - [D b] theta) less the ridge's pull: [d + 1, k], rounded once.
 
-    The residuals and the sums have twice the digits, so that nothing is lost where large products
-    cancel, as all of them do at the minimum.
+    D and D_y are the differences of X and y from their origins. They, the residuals and the sums
+    have twice the digits, so that nothing is lost where large products cancel, as all of them do
+    at the minimum.
 
     Args:
       data: a `Dataset` with y [n, k].
@@ -177,27 +166,41 @@ def _gradient(data, factors, theta, intercept):
       theta: a pair of [d + 1, k].
       intercept: whether the bias has a gradient.
     """
-
     rows, (high, low) = factors.rows, theta
     d, k = data.X.shape[1], data.y.shape[1]
     block_rows = max(64, min(1024, 2**16 // ((d + 1) * k)))
 
-    def add_block(total, block):
-        block = rows.scaled(block)
-        A = jnp.concatenate([block.X, multiplies_bias(block)[:, None]], axis=1)  # [B, d + 1]
+    def add_block(total: Pair, block: Dataset) -> Pair:
+        s = block.sample_weight
+        X, y = block.X, block.y
+        if s is not None:
+            X, y = without_zero_weight(X, s), without_zero_weight(y, s)
+        X_pair, r = (
+            centre.exact_differences(columns, block.bias_column)
+            if intercept
+            else (centre.scaled(columns), jnp.zeros_like(columns))
+            for centre, columns in ((rows.X, X), (rows.y, y))
+        )
+        b = multiplies_bias(block)[:, None]
+        A, A_low = (
+            jnp.concatenate([columns, last], axis=1)
+            for columns, last in zip(X_pair, (b, jnp.zeros_like(b)), strict=True)
+        )  # [B, d + 1] each
 
-        def subtract(j, r):
-            column = lax.dynamic_slice_in_dim(A, j, 1, axis=1)
-            return add_product(r, column, -high[j][None, :], -low[j][None, :])
+        def subtract(j: Array, r: Pair) -> Pair:
+            column, column_low = (lax.dynamic_slice_in_dim(a, j, 1, axis=1) for a in (A, A_low))
+            total, lost = add_product(r, column, -high[j][None, :], -low[j][None, :])
+            return total, lost - column_low * high[j][None, :]
 
-        zero = jnp.zeros_like(block.y)
-        r = lax.fori_loop(0, d + 1, subtract, (block.y, zero))
-        if block.sample_weight is not None:
-            r = add_product((zero, zero), block.sample_weight[:, None], *r)
-        r, r_low = doubled_add(r, (zero, zero))
-        return add_product(total, A[:, :, None], r[:, None, :], r_low[:, None, :])
+        r = lax.fori_loop(0, d + 1, subtract, r)
+        if s is not None:
+            zero = jnp.zeros_like(block.y)
+            r = add_product((zero, zero), s[:, None], *r)
+        r_high, r_low = two_sum(*r)
+        sums, lost = add_product(total, A[:, :, None], r_high[:, None, :], r_low[:, None, :])
+        return sums, lost + A_low[:, :, None] * r_high[:, None, :]
 
-    def of_part(part):
+    def of_part(part: Dataset) -> Pair:
         zeros = jnp.zeros((min(part.X.shape[0], block_rows), d + 1, k), data.X.dtype)
         return doubled_sum(fold_blocks(add_block, (zeros, zeros), part, block_rows), axis=0)
 

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from linreg_jax._algebra.blocks import by_parts
-from linreg_jax.dataset import multiplies_bias
+from linreg_jax._algebra.centring import Centre, centre_of, power_of_two, without_zero_weight
+from linreg_jax._numerics import matmul
+from linreg_jax.dataset import Dataset, multiplies_bias
 
 
 def target_columns(y):
@@ -126,66 +128,54 @@ def _stacked_factor(factors, block_rows):
 
 
 class Centring(NamedTuple):
-    """How rows are scaled by powers of 2, exactly, and then centred: (X / unit) - b mean.
+    """How rows are scaled by powers of 2 and centred, with targets [n, k]."""
 
-    Attributes:
-      unit: [d] largest size of each feature, as a power of 2.
-      unit_y: [k] that of each target.
-      mean: [d] weighted mean of X / unit along b; 0 without an intercept.
-      mean_y: [k] that of y / unit_y.
-    """
+    X: Centre
+    y: Centre
 
-    unit: Array
-    unit_y: Array
-    mean: Array
-    mean_y: Array
+    def centred(self, data: Dataset) -> Dataset:
+        """`data` in these units, less b times the origins and means; 0 in zero-weight rows."""
+        X, y = (
+            centre.centred(columns, data.bias_column)
+            for centre, columns in zip(self, (data.X, data.y), strict=True)
+        )
+        if data.sample_weight is not None:
+            X, y = (without_zero_weight(columns, data.sample_weight) for columns in (X, y))
+        return data._replace(X=X, y=y)
 
-    def scaled(self, data):
-        """`data` (targets [n, k]) in these units."""
-        return data._replace(X=data.X / self.unit[None, :], y=data.y / self.unit_y[None, :])
+    def undo(self, R: Array, *, intercept: bool = True) -> Array:
+        """The triangular factor of the rows as they were, from that of the centred ones.
 
-    def centred(self, data):
-        """`data` (targets [n, k]) in these units, less b times the means."""
-        data = self.scaled(data)
-        b = multiplies_bias(data)[:, None]
-        return data._replace(X=data.X - b * self.mean[None, :], y=data.y - b * self.mean_y[None, :])
-
-    def undo(self, R):
-        """The triangular factor of the rows as they were, from that of the centred ones."""
-        mean, unit = (jnp.concatenate(parts) for parts in (self[2:], self[:2]))
-        columns = (R[:, 1:] + jnp.outer(R[:, 0], mean)) * unit[None, :]
-        return jnp.concatenate([R[:, :1], columns], axis=1)
-
-    def is_constant(self, F, length_of_b):
-        """[d] whether a centred feature, a column of F, varies by no more than its own rounding."""
-        size = jnp.abs(length_of_b * self.mean)
-        return jnp.linalg.norm(F, axis=0) <= 4 * jnp.finfo(F.dtype).eps * size
+        What is below its first row stays as it is, but for the units.
+        """
+        unit, origin, mean, _ = (jnp.concatenate(parts) for parts in zip(*self, strict=True))
+        if not intercept:
+            return R * unit[None, :]
+        columns = R[:, 1:] + jnp.outer(R[:, 0], mean) + jnp.outer(R[:, 0], origin)
+        return jnp.concatenate([R[:, :1], columns * unit[None, :]], axis=1)
 
 
-def centring(data, *, intercept=True):
+def centring(data: Dataset, *, intercept: bool = True) -> Centring:
     """The `Centring` of data whose targets are [n, k]."""
-    b, X, y, s = multiplies_bias(data), data.X, data.y, data.sample_weight
-    if s is not None:  # rows that weigh nothing have no say
-        X, y = (jnp.where((s > 0)[:, None], columns, 0) for columns in (X, y))
-    units = _power_of_two(X), _power_of_two(y)
-    rows = Centring(*units, *map(jnp.zeros_like, units))
-    if not intercept:
-        return rows
-
-    # Sums and not products: one reads X several times faster, on rows that are sharded too.
-    sb = b if s is None else s * b
-    bb = jnp.sum(sb * b)
-    bb = jnp.where(bb > 0, bb, 1)
-    scaled = rows.scaled(data)
-    bX, by = (jnp.sum(sb[:, None] * columns, axis=0) for columns in (scaled.X, scaled.y))
-    return rows._replace(mean=bX / bb, mean_y=by / bb)
+    b, s = data.bias_column, data.sample_weight
+    return Centring(
+        *(centre_of(columns, b, s, intercept=intercept) for columns in (data.X, data.y))
+    )
 
 
-def _power_of_two(columns):
-    """[m] a power of 2 near half a column's largest entry, which cannot overflow; 1 for 0."""
-    half = jnp.max(jnp.abs(columns), axis=0) / 2
-    rounded = lax.reduce_precision(half, jnp.finfo(half.dtype).nexp, 0)
-    return jnp.where(rounded > 0, rounded, 1)
+def centred_factor(
+    data: Dataset, *, intercept: bool = True, least_rows: int = 0
+) -> tuple[Centring, Array]:
+    """How the rows of data, targets [n, k], are centred, and `triangular_factor` of them then.
+
+    Args:
+      data: a `Dataset`; X [n, d], y [n, k].
+      intercept: whether b is there.
+      least_rows: rows of 0 are added to the factor until it has so many.
+    """
+    rows = centring(data, intercept=intercept)
+    R = triangular_factor(data, intercept=intercept, prepare=rows.centred)
+    return rows, jnp.pad(R, ((0, max(least_rows - R.shape[0], 0)), (0, 0)))
 
 
 class ScaledColumns(NamedTuple):
@@ -216,3 +206,23 @@ def scale_columns(F):
     # Of a matrix with unit columns, this is what rounding leaves where a singular value is 0.
     smallest = 4 * F.shape[1] ** 0.5 * jnp.finfo(F.dtype).eps * s[0]
     return ScaledColumns(length, U, s, Vt, jnp.sum(s > smallest))
+
+
+def graded_svd(F: Array) -> tuple[Array, Array, Array]:
+    """The singular value decomposition, with the digits of singular values of very different size.
+
+    With the columns in order of their length the triangular factor falls off from row to row, and
+    the rounding of the large singular values does not reach the small ones, as it otherwise would
+    where features are badly scaled or far from 0. The factor is taken with columns of one length
+    and with the largest rows first, so that small rows keep their own digits.
+
+    Source: Cox and Higham 1998, BIT 38, for QR with rows of different size.
+    """
+    length = power_of_two(F)
+    columns = jnp.argsort(-jnp.linalg.norm(F, axis=0))
+    F, length = (F / length[None, :])[:, columns], length[columns]
+    rows = jnp.argsort(-jnp.max(jnp.abs(F), axis=1))
+    Q, R = jnp.linalg.qr(F[rows])
+    U, s, Vt = jnp.linalg.svd(R * length[None, :], full_matrices=False)
+    U = jnp.zeros((F.shape[0], s.shape[0]), F.dtype).at[rows].set(matmul(Q, U))
+    return U, s, jnp.zeros_like(Vt).at[:, columns].set(Vt)

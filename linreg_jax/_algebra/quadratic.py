@@ -5,9 +5,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._algebra.linalg import target_columns
-from linreg_jax.dataset import total_weight
+from linreg_jax._algebra.linalg import ScaledColumns, scale_columns, target_columns
+from linreg_jax._numerics import matmul
+from linreg_jax.dataset import Dataset, multiplies_bias, total_weight
 from linreg_jax.gradients import require_loss
+from linreg_jax.losses import Loss
 from linreg_jax.penalties import Ridge
 
 
@@ -43,7 +45,7 @@ def example_share(loss, data):
     if loss.reduction == "sum":
         return jnp.ones((), data.X.dtype)
     total = total_weight(data)
-    return jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
+    return jnp.where(total == 0, 0, 1 / jnp.where(total == 0, 1, total))
 
 
 class Quadratic(NamedTuple):
@@ -81,3 +83,41 @@ def quadratic(loss, data, R, *, curvature):
         R = jnp.linalg.qr(jnp.concatenate([R, root * on_weights]), mode="r")
     left = R[p:, p:]
     return Quadratic(R[:p, :p], R[:p, p:], jnp.sum(left * left) / 2)
+
+
+def determined(loss: Loss, R: Array, d: int, *, intercept: bool) -> tuple[ScaledColumns, Array]:
+    """The centred features with columns of length 1, and how many parameters are determined.
+
+    Args:
+      loss: gives the ridge penalties.
+      R: `centred_factor` of the data, of d + 1 rows or more (d without an intercept).
+      d: features.
+      intercept: whether the bias's column comes first.
+    """
+    p = d + int(intercept)
+    columns = scale_columns(R[p - d : p, p - d : p])
+    has_bias = (R[0, 0] != 0).astype(columns.rank.dtype) if intercept else 0
+    rank, strength = columns.rank + has_bias, ridge_strength(loss)
+    if strength is not None:
+        rank = jnp.where(jnp.asarray(strength) > 0, d + has_bias, rank)
+    return columns, rank
+
+
+def gram_of_loss(loss: Loss, data: Dataset, *, intercept: bool) -> Array:
+    """[p + k, p + k] Q with the squared loss (theta, -1)ᵀ Q (theta, -1) / 2, summed over targets.
+
+    Args:
+      loss: with ridge penalties or none.
+      data: a `Dataset` with y [n, k].
+      intercept: whether b stands before X in Q.
+    """
+    d, k = data.X.shape[1], data.y.shape[1]
+    b = [multiplies_bias(data)[:, None]] if intercept else []
+    rows = jnp.concatenate([*b, data.X, data.y], axis=1)
+    weighted = rows if data.sample_weight is None else data.sample_weight[:, None] * rows
+    Q = loss.curvature * example_share(loss, data) * matmul(rows.T, weighted)
+    strength = ridge_strength(loss)
+    if strength is None:
+        return Q
+    on_weights = jnp.concatenate([jnp.zeros(int(intercept)), jnp.ones(d), jnp.zeros(k)])
+    return Q + 2 * jnp.asarray(strength, Q.dtype) * jnp.diag(on_weights.astype(Q.dtype))

@@ -4,7 +4,7 @@ import functools
 import math
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,15 +75,20 @@ def warn(text):
 def prepare(arguments) -> Job:
     """Reads the file and makes of it what the arguments say.
 
+    Columns are read as float64. Those that are to be standardized are centred before they are
+    rounded to the dtype of the run, so that features far from 0 keep the digits of their spread.
+
     Raises:
-      OSError, ValueError: as `read_table` says; a test fraction that leaves nothing to train on.
+      OSError, ValueError: as `read_table` says; numbers too large for the dtype; a test fraction
+        that leaves nothing to train on.
     """
     began = time.perf_counter()
+    dtype = np.dtype("float64" if arguments.float64 else "float32")
     table = read_table(
         arguments.file,
         target=arguments.target,
         features=arguments.features,
-        dtype="float64" if arguments.float64 else "float32",
+        dtype="float64",
         drop_missing=arguments.drop_missing,
     )
     num_dropped = int((~table.kept).sum())
@@ -95,27 +100,66 @@ def prepare(arguments) -> Job:
         if low == high
     ]
     if constant:
-        warn(f"constant, so without a say beside the intercept: {', '.join(constant)}")
+        warn(f"constant, so the intercept does the same: {', '.join(constant)}")
     y = np.asarray(table.y)
-    largest = math.sqrt(float(np.finfo(y.dtype).max) / y.size)
-    if np.abs(y).max() > largest:
-        raise ValueError(
-            f"{arguments.target!r} holds numbers too large to square in {y.dtype} "
-            f"(at most {largest:.2g}): rescale the column"
-        )
-    data, test = as_dataset(table.X, y), None
+    _require_size(dict(zip(table.features, table.X.T, strict=True)), arguments.target, y, dtype)
+    rounded = [] if arguments.standardize else zip(table.features, table.X.T, strict=True)
+    for name, column in [*rounded, (arguments.target, y)]:
+        _warn_of_lost_digits(name, column, dtype)
+
+    shift = table.X.mean(axis=0) if arguments.standardize else np.zeros(len(table.features))
+    shift = np.where(table.X.min(0) == table.X.max(0), table.X[0], shift)
+    data, test = as_dataset((table.X - shift).astype(dtype), y.astype(dtype)), None
     if getattr(arguments, "test_fraction", None) is not None:
         data, test = split(data, jax.random.key(arguments.seed), arguments.test_fraction)
-    restore: Any = None
+    restore: Standardization | None = None
     if arguments.standardize:
         data, restore = standardize(data)
+        mean = np.asarray(restore.mean)
         if test is not None:
-            X = (test.X - restore.mean[None, :]) / restore.scale[None, :]
+            X = (test.X - mean[None, :]) / restore.scale[None, :]
             test = test._replace(X=X)
+        with jax.enable_x64(True):
+            restore = restore._replace(mean=jnp.asarray(shift + mean))
     loss = arguments.loss if arguments.ridge is None else arguments.loss + ridge(arguments.ridge)
     seconds = time.perf_counter() - began
     features, target = table.features, arguments.target
     return Job(data, test, restore, loss, features, target, num_dropped, seconds)
+
+
+def _require_size(
+    features: dict[str, np.ndarray], target: str, y: np.ndarray, dtype: np.dtype
+) -> None:
+    """Raises where a column does not fit the dtype, or the squares of the target do not.
+
+    Raises:
+      ValueError: naming the column.
+    """
+    largest = float(np.finfo(dtype).max) / 16  # whose reciprocal is a number in full too
+    for name, column in features.items():
+        if np.abs(column).max() > largest:
+            raise ValueError(
+                f"{name!r} holds numbers too large for {dtype} (at most {largest:.2g}): rescale "
+                "the column, or pass --float64"
+            )
+    largest = math.sqrt(float(np.finfo(dtype).max) / y.size)
+    if np.abs(y).max() > largest:
+        raise ValueError(
+            f"{target!r} holds numbers too large to square in {dtype} "
+            f"(at most {largest:.2g}): rescale the column"
+        )
+
+
+def _warn_of_lost_digits(name: str, column: np.ndarray, dtype: np.dtype) -> None:
+    """A warning where rounding to the dtype takes digits of how a column varies."""
+    size, spread = np.abs(column).max(), column.std()
+    few = 0 < spread < 1e3 * np.finfo(dtype).eps * size
+    if few and (column.astype(dtype) != column).any():
+        digits = max(0, int(math.log10(spread / np.spacing(dtype.type(size)))))
+        warn(
+            f"{name!r} varies by {spread:.3g} about {column.mean():.6g}, of which {dtype} keeps "
+            f"{digits} digit{'s' * (digits != 1)}: pass --float64"
+        )
 
 
 def train(job: Job, arguments, *, rate=None, num_steps=MOST_STEPS, record=False) -> Fit:
