@@ -1,6 +1,8 @@
 """Sums over the rows of a data set, block by block."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,14 @@ from linreg_jax._numerics import devices_of
 _ACCELERATOR_BYTES = 2**25
 
 
-def sum_over_blocks(term, rows, *, block_rows=None, cache_bytes=2**17):
+def sum_over_blocks(
+    term: Callable[[Any], Any],
+    rows: Any,
+    *,
+    block_rows: int | None = None,
+    cache_bytes: int = 2**17,
+    most_rows: int = 4096,
+) -> Any:
     """Σ term(block) over blocks of consecutive rows, each read once and used while in cache.
 
     The blocks are added in twice the digits, so that rounding does not grow with their number; a
@@ -25,6 +34,7 @@ def sum_over_blocks(term, rows, *, block_rows=None, cache_bytes=2**17):
       rows: pytree of arrays [n, ...].
       block_rows: most rows in a block, at least 1; None: chosen for the device.
       cache_bytes: about how large a block is on a CPU, where `block_rows` is None.
+      most_rows: in such a block, whose own sum is a plain one.
 
     Returns:
       The pytree of sums.
@@ -33,10 +43,10 @@ def sum_over_blocks(term, rows, *, block_rows=None, cache_bytes=2**17):
         return _sum_of_parts(term, rows, block_rows)
     arrays = jax.tree.leaves(rows)
     row_bytes = sum(array.size // array.shape[0] * array.dtype.itemsize for array in arrays)
-    # Sums within a block are plain ones: on a CPU, up to 4096 terms.
+    cached_rows = min(max(cache_bytes // row_bytes, 32), most_rows)
     return lax.platform_dependent(
         rows,
-        cpu=lambda rows: _sum_of_parts(term, rows, min(max(cache_bytes // row_bytes, 32), 4096)),
+        cpu=lambda rows: _sum_of_parts(term, rows, cached_rows),
         default=lambda rows: _sum_of_parts(term, rows, max(_ACCELERATOR_BYTES // row_bytes, 32)),
     )
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from linreg_jax._algebra.blocks import by_parts
-from linreg_jax.dataset import multiplies_bias
+from linreg_jax._algebra.blocks import by_parts, sum_over_blocks
+from linreg_jax.dataset import Dataset, multiplies_bias
 
 
 def target_columns(y):
@@ -162,12 +162,11 @@ class Centring(NamedTuple):
         return jnp.linalg.norm(F, axis=0) <= 4 * jnp.finfo(F.dtype).eps * size
 
 
-def centring(data, *, intercept=True):
+def centring(data: Dataset, *, intercept: bool = True) -> Centring:
     """The `Centring` of data whose targets are [n, k]."""
-    b, X, y, s = multiplies_bias(data), data.X, data.y, data.sample_weight
-    if s is not None:  # rows that weigh nothing have no say
-        X, y = (jnp.where((s > 0)[:, None], columns, 0) for columns in (X, y))
-    units = _power_of_two(X), _power_of_two(y)
+    b, s = multiplies_bias(data), data.sample_weight
+    data = Dataset(data.X, data.y, s)
+    units = [_power_of_two(size) for size in _largest_sizes(data)]
     rows = Centring(*units, *map(jnp.zeros_like, units))
     if not intercept:
         return rows
@@ -176,15 +175,37 @@ def centring(data, *, intercept=True):
     sb = b if s is None else s * b
     bb = jnp.sum(sb * b)
     bb = jnp.where(bb > 0, bb, 1)
-    scaled = rows.scaled(data)
-    bX, by = (jnp.sum(sb[:, None] * columns, axis=0) for columns in (scaled.X, scaled.y))
+
+    def sums(block: tuple[Array, Dataset]) -> tuple[Array, Array]:
+        sb, scaled = block[0][:, None], rows.scaled(block[1])
+        return jnp.sum(sb * scaled.X, axis=0), jnp.sum(sb * scaled.y, axis=0)
+
+    # By blocks: jaxlib 0.10 writes what is summed to memory, a copy of X, before it adds it up.
+    bX, by = sum_over_blocks(sums, (sb, data), cache_bytes=2**21, most_rows=2**14)
     return rows._replace(mean=bX / bb, mean_y=by / bb)
 
 
-def _power_of_two(columns):
-    """[m] a power of 2 near half a column's largest entry, which cannot overflow; 1 for 0."""
-    half = jnp.max(jnp.abs(columns), axis=0) / 2
-    rounded = lax.reduce_precision(half, jnp.finfo(half.dtype).nexp, 0)
+def _largest_sizes(data: Dataset) -> tuple[Array, Array]:
+    """[d] and [k] the largest size of each feature and target; zero-weight rows do not count."""
+
+    def of_rows(rows: Dataset) -> tuple[Array, Array]:
+        X, y, s = rows.X, rows.y, rows.sample_weight
+        if s is not None:
+            X, y = (jnp.where((s > 0)[:, None], columns, 0) for columns in (X, y))
+        # The two ends and not abs(X), of which jaxlib 0.10 would write a copy to memory.
+        size_X, size_y = (jnp.maximum(jnp.max(c, axis=0), -jnp.min(c, axis=0)) for c in (X, y))
+        return size_X, size_y
+
+    if data.sample_weight is None:
+        return of_rows(data)
+    block_rows = max(2**19 // data.X.shape[1], 32)  # or the 0s would be written in a copy, too
+    sizes = by_parts(lambda part: map_blocks(of_rows, part, block_rows), data)
+    return jax.tree.map(lambda of_blocks: jnp.max(of_blocks, axis=(0, 1)), sizes)
+
+
+def _power_of_two(size: Array) -> Array:
+    """[m] a power of 2 near half of each size, so that it cannot overflow; 1 for 0."""
+    rounded = lax.reduce_precision(size / 2, jnp.finfo(size.dtype).nexp, 0)
     return jnp.where(rounded > 0, rounded, 1)
 
 
