@@ -1,6 +1,7 @@
 """The loop: against exact paths, in parts, mapped, differentiated, stopped and refused."""
 
 import dataclasses
+import functools
 import time
 
 import jax
@@ -457,6 +458,13 @@ def test_validation_losses_are_those_after_the_steps(x64):
     after = jax.tree.map(lambda part: part[np.array([3, 6, 9, 10])], on_the_host(path))
     expected = jax.jit(jax.vmap(mse, (0, None)))(after, validation)
     assert relative_error(result.validation_losses, expected) < 1e-14
+
+
+def test_a_run_that_may_end_early_records_its_parameters(dtype: str) -> None:
+    params, data = make_problem(21, dtype=dtype)
+    run = functools.partial(fit, mse, params, data, learning_rate=0.05, num_steps=11)
+    path, same = run(record_params=True).path, run(record_params=True, tolerance=0.0).path
+    assert relative_error(same, path) < 1e-5  # rounding, in two programs
 
 
 # Lasso, and rates that the curvature gives

@@ -105,9 +105,9 @@ def advance(problem, journey: Journey, until, settings) -> Journey:
     def take_turn(journey):
         state, recorded = take(journey.state)
 
-        def write(history, part):
-            at = (journey.turn * part.shape[0], *[0] * (part.ndim - 1))
-            return lax.dynamic_update_slice(history, part, at)
+        def write(history: Array, part: Array) -> Array:
+            first = journey.turn * part.shape[0]
+            return lax.dynamic_update_slice_in_dim(history, part, first, axis=0)
 
         histories = jax.tree.map(write, journey.histories, recorded)
         return journey._replace(state=state, turn=journey.turn + 1, histories=histories)
