@@ -142,7 +142,7 @@ def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
     per_square = jnp.asarray(loss.curvature, data.X.dtype) / 2 * example_share(loss, data)
     if data.sample_weight is not None:
         # Small weights would take the second words of double-word products below what there is.
-        unit = lax.stop_gradient(power_of_two(data.sample_weight))
+        unit = lax.stop_gradient(power_of_two(data.sample_weight)[0])
         columns = columns._replace(sample_weight=data.sample_weight / unit)
         per_square = per_square * unit
     strength = ridge_strength(loss)

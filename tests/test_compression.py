@@ -301,10 +301,12 @@ def test_rows_on_several_devices(method):
     assert relative_error(gram(small), gram(data)) < 5e-6  # rounding of sums of 4,800 rows
 
 
-def test_no_copy_of_the_features_is_made():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_no_copy_of_the_features_is_made(weighted: bool) -> None:
     n, d = 100_000, 16
     X, column = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((n, d), (n,)))
-    program = jax.jit(compress).lower(Dataset(X, column)).compile()
+    data = Dataset(X, column, column if weighted else None)
+    program = jax.jit(compress).lower(data).compile()
     assert program.memory_analysis().temp_size_in_bytes < 4 * n * d / 2
 
 

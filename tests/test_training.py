@@ -1,6 +1,7 @@
 """The loop: against exact paths, in parts, mapped, differentiated, stopped and refused."""
 
 import dataclasses
+import functools
 import time
 
 import jax
@@ -541,6 +542,13 @@ def test_an_average_that_has_not_begun_is_the_last_iterate():
     second = fit(mse, first.state, data, num_steps=40, **settings)
     assert not same_bits(second.average, second.params)
     assert int(second.state.average.num_steps) == 10
+
+
+def test_a_run_that_may_end_early_records_its_parameters(dtype: str) -> None:
+    params, data = make_problem(21, dtype=dtype)
+    run = functools.partial(fit, mse, params, data, learning_rate=0.05, num_steps=11)
+    path, same = run(record_params=True).path, run(record_params=True, tolerance=0.0).path
+    assert relative_error(same, path) < 1e-5  # rounding, in two programs
 
 
 # Lasso, and rates that the curvature gives

@@ -1,10 +1,12 @@
 """Sums over the rows of a data set, block by block."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from linreg_jax._algebra.doubled import doubled_add
 from linreg_jax._numerics import devices_of
@@ -13,7 +15,14 @@ from linreg_jax._numerics import devices_of
 _ACCELERATOR_BYTES = 2**25
 
 
-def sum_over_blocks(term, rows, *, block_rows=None, cache_bytes=2**17):
+def sum_over_blocks(
+    term: Callable[[Any], Any],
+    rows: Any,
+    *,
+    block_rows: int | None = None,
+    cache_bytes: int = 2**17,
+    most_rows: int = 4096,
+) -> Any:
     """Σ term(block) over blocks of consecutive rows, each read once and used while in cache.
 
     The blocks are added in twice the digits, so that rounding does not grow with their number; a
@@ -25,26 +34,55 @@ def sum_over_blocks(term, rows, *, block_rows=None, cache_bytes=2**17):
       rows: pytree of arrays [n, ...].
       block_rows: most rows in a block, at least 1; None: chosen for the device.
       cache_bytes: about how large a block is on a CPU, where `block_rows` is None.
+      most_rows: in such a block, whose own sum is a plain one.
 
     Returns:
       The pytree of sums.
     """
+
+    def reduce(block_rows: int) -> Callable[[Any], Any]:
+        def of_parts(rows: Any) -> Any:
+            sums = by_parts(lambda part: _sum_here(term, part, block_rows), rows)
+            return jax.tree.map(lambda parts: jnp.sum(parts, axis=0), sums)
+
+        return of_parts
+
     if block_rows is not None:
-        return _sum_of_parts(term, rows, block_rows)
+        return reduce(block_rows)(rows)
+    return _on_platform(reduce, rows, cache_bytes, most_rows)
+
+
+def max_over_blocks(
+    term: Callable[[Any], Any], rows: Any, *, cache_bytes: int = 2**21, most_rows: int = 2**14
+) -> Any:
+    """The largest of term(block) over blocks of consecutive rows, elementwise.
+
+    Args:
+      term: block -> pytree of arrays; `block` is like `rows`, with fewer rows.
+      rows, cache_bytes, most_rows: as for `sum_over_blocks`.
+    """
+
+    def reduce(block_rows: int) -> Callable[[Any], Any]:
+        def of_parts(rows: Any) -> Any:
+            largest = by_parts(lambda part: _max_here(term, part, block_rows), rows)
+            return jax.tree.map(lambda parts: jnp.max(parts, axis=0), largest)
+
+        return of_parts
+
+    return _on_platform(reduce, rows, cache_bytes, most_rows)
+
+
+def _on_platform(
+    reduce: Callable[[int], Callable[[Any], Any]], rows: Any, cache_bytes: int, most_rows: int
+) -> Any:
+    """`reduce(rows in a block)(rows)`, with blocks that suit the device."""
     arrays = jax.tree.leaves(rows)
     row_bytes = sum(array.size // array.shape[0] * array.dtype.itemsize for array in arrays)
-    # Sums within a block are plain ones: on a CPU, up to 4096 terms.
     return lax.platform_dependent(
         rows,
-        cpu=lambda rows: _sum_of_parts(term, rows, min(max(cache_bytes // row_bytes, 32), 4096)),
-        default=lambda rows: _sum_of_parts(term, rows, max(_ACCELERATOR_BYTES // row_bytes, 32)),
+        cpu=reduce(min(max(cache_bytes // row_bytes, 32), most_rows)),
+        default=reduce(max(_ACCELERATOR_BYTES // row_bytes, 32)),
     )
-
-
-def _sum_of_parts(term, rows, block_rows):
-    """The sum on every part of the rows by itself, and then of the parts."""
-    sums = by_parts(lambda part: _sum_here(term, part, block_rows), rows)
-    return jax.tree.map(lambda of_parts: jnp.sum(of_parts, axis=0), sums)
 
 
 def by_parts(function, rows):
@@ -68,25 +106,42 @@ def by_parts(function, rows):
     return jax.vmap(function)(jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), rows))
 
 
-def _sum_here(term, rows, block_rows):
+def _sum_here(term: Callable[[Any], Any], rows: Any, block_rows: int) -> Any:
+    term_at, first, starts = _blocks(term, rows, block_rows)
+    start, treedef = jax.tree.flatten(first)
+
+    def add_block(totals: list[Any], at: Array) -> tuple[list[Any], None]:
+        return [
+            doubled_add(total, (amount, jnp.zeros_like(amount)))
+            for total, amount in zip(totals, jax.tree.leaves(term_at(at)), strict=True)
+        ], None
+
+    totals, _ = lax.scan(add_block, [(total, jnp.zeros_like(total)) for total in start], starts)
+    return jax.tree.unflatten(treedef, [high + low for high, low in totals])
+
+
+def _max_here(term: Callable[[Any], Any], rows: Any, block_rows: int) -> Any:
+    term_at, first, starts = _blocks(term, rows, block_rows)
+    return lax.scan(
+        lambda largest, at: (jax.tree.map(jnp.maximum, largest, term_at(at)), None), first, starts
+    )[0]
+
+
+def _blocks(
+    term: Callable[[Any], Any], rows: Any, block_rows: int
+) -> tuple[Callable[[Array], Any], Any, Array]:
+    """`term` of the block that starts at a row, of the first block, and where the others start.
+
+    No array is padded: a partial block is the first by itself.
+    """
     n = jax.tree.leaves(rows)[0].shape[0]
     block_rows = min(block_rows, n)
     num_blocks, remaining = divmod(n, block_rows)
 
-    def term_at(start, size):
+    def term_at(start: Array | int, size: int = block_rows) -> Any:
         return term(jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), rows))
 
-    def add_block(totals, i):
-        amounts = term_at(i * block_rows, block_rows)
-        return [
-            doubled_add(total, (amount, jnp.zeros_like(amount)))
-            for total, amount in zip(totals, jax.tree.leaves(amounts), strict=True)
-        ], None
-
+    starts = block_rows * jnp.arange(num_blocks)
     if remaining:
-        first, others = term_at(n - remaining, remaining), jnp.arange(num_blocks)
-    else:
-        first, others = term_at(0, block_rows), jnp.arange(1, num_blocks)
-    start, treedef = jax.tree.flatten(first)
-    totals, _ = lax.scan(add_block, [(total, jnp.zeros_like(total)) for total in start], others)
-    return jax.tree.unflatten(treedef, [high + low for high, low in totals])
+        return term_at, term_at(n - remaining, remaining), starts
+    return term_at, term_at(0), starts[1:]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from linreg_jax._algebra.blocks import max_over_blocks, sum_over_blocks
 from linreg_jax._algebra.doubled import Pair, add_product, two_sum
 from linreg_jax._numerics import devices_of
 
@@ -71,15 +72,13 @@ def centre_of(
     """
     s = sample_weight
     if s is not None:
-        columns = without_zero_weight(columns, s)
-        s = s / power_of_two(s[:, None])  # or the sums below might under- or overflow
-    # Each pass over the columns reads them as they are or makes one sum: nothing of their size is
-    # kept in memory.
-    unit = power_of_two(columns)
+        s = s / power_of_two(s, s)  # or the sums below might under- or overflow
+    # By blocks: jaxlib 0.10 writes a copy of what is summed or compared before it does either.
+    highest, lowest = _extremes(columns, s)
+    unit = _power_of_two(jnp.maximum(highest, -lowest))
     zero = jnp.zeros_like(unit)
     if not intercept:
-        only_0 = jnp.maximum(jnp.max(columns, axis=0), -jnp.min(columns, axis=0)) == 0
-        return Centre(unit, zero, zero, only_0)
+        return Centre(unit, zero, zero, (highest == 0) & (lowest == 0))
     along = jnp.ones(columns.shape[0], columns.dtype) if b is None else b
     weight = along if s is None else s * along
     heaviest = None if b is None and s is None else jnp.argmax(weight * along)
@@ -88,18 +87,47 @@ def centre_of(
         b_there = _row_at(b[:, None], heaviest)
         origin = jnp.where(b_there != 0, origin / jnp.where(b_there != 0, b_there, 1), 0)
     centre = Centre(unit, origin, zero, zero > 0)
-    left = centre.differences(columns, b)
-    if s is not None:
-        left = without_zero_weight(left, s)
-    if b is None:
-        constant = ~_varies(columns, s)
-    else:
-        rounding = _ROUNDINGS * jnp.finfo(columns.dtype).eps * jnp.abs(centre.scaled(columns))
-        constant = ~jnp.any(jnp.abs(left) > jnp.where(b[:, None] != 0, rounding, 0), axis=0)
+    constant = highest == lowest if b is None else _is_constant_along(centre, columns, b, s)
+
+    def weighted_sum(rows: tuple[Array, Array, Array | None]) -> Array:
+        columns, weight, b = rows
+        left = centre.differences(columns, b)
+        return jnp.sum(jnp.where((weight != 0)[:, None], weight[:, None] * left, 0), axis=0)
+
     # Sums and not products: one reads the columns several times faster, sharded rows too.
+    total = sum_over_blocks(weighted_sum, (columns, weight, b), cache_bytes=2**21, most_rows=2**14)
     squares = jnp.sum(weight * along)
-    mean = jnp.sum(weight[:, None] * left, axis=0) / jnp.where(squares > 0, squares, 1)
+    mean = total / jnp.where(squares > 0, squares, 1)
     return centre._replace(mean=jnp.where(constant, 0, mean), constant=constant)
+
+
+def _extremes(columns: Array, s: Array | None) -> tuple[Array, Array]:
+    """[m] the largest and the smallest number of each column, in rows that have a weight."""
+    if s is None:
+        return jnp.max(columns, axis=0), jnp.min(columns, axis=0)
+
+    def of_rows(rows: tuple[Array, Array]) -> tuple[Array, Array]:
+        columns, counts = rows[0], (rows[1] > 0)[:, None]
+        return (
+            jnp.max(columns, axis=0, initial=-jnp.inf, where=counts),
+            jnp.max(-columns, axis=0, initial=-jnp.inf, where=counts),
+        )
+
+    highest, opposite = max_over_blocks(of_rows, (columns, s))
+    return highest, -opposite
+
+
+def _is_constant_along(centre: Centre, columns: Array, b: Array, s: Array | None) -> Array:
+    """[m] whether columns are b times a number, up to the rounding of such products."""
+
+    def of_rows(rows: tuple[Array, Array, Array | None]) -> Array:
+        columns, b, s = rows
+        left = jnp.abs(centre.differences(columns, b))
+        rounding = _ROUNDINGS * jnp.finfo(columns.dtype).eps * jnp.abs(centre.scaled(columns))
+        varies = left > jnp.where(b[:, None] != 0, rounding, 0)
+        return jnp.any(varies if s is None else varies & (s > 0)[:, None], axis=0)
+
+    return ~max_over_blocks(of_rows, (columns, b, s))
 
 
 def without_zero_weight(columns: Array, sample_weight: Array) -> Array:
@@ -107,20 +135,21 @@ def without_zero_weight(columns: Array, sample_weight: Array) -> Array:
     return jnp.where((sample_weight > 0)[:, None], columns, 0)
 
 
-def power_of_two(columns: Array) -> Array:
-    """[m] a power of 2 near half a column's largest entry, which cannot overflow; 1 for 0."""
-    half = jnp.maximum(jnp.max(columns, axis=0), -jnp.min(columns, axis=0)) / 2
-    rounded = lax.reduce_precision(half, jnp.finfo(half.dtype).nexp, 0)
-    return jnp.where(rounded > 0, rounded, 1)
+def power_of_two(columns: Array, sample_weight: Array | None = None) -> Array:
+    """[m] a power of 2 near half a column's largest entry, which cannot overflow; 1 for 0.
+
+    Args:
+      columns: [n, m], or [n] for one of them.
+      sample_weight: [n] whose zero-weight rows do not count, or None.
+    """
+    columns = columns[:, None] if columns.ndim == 1 else columns
+    highest, lowest = _extremes(columns, sample_weight)
+    return _power_of_two(jnp.maximum(highest, -lowest))
 
 
-def _varies(columns: Array, s: Array | None) -> Array:
-    """[m] whether a column holds two numbers, in rows that weigh something."""
-    if s is None:
-        return jnp.max(columns, axis=0) != jnp.min(columns, axis=0)
-    counts = (s > 0)[:, None]
-    largest = jnp.max(columns, axis=0, initial=-jnp.inf, where=counts)
-    return largest > jnp.min(columns, axis=0, initial=jnp.inf, where=counts)
+def _power_of_two(size: Array) -> Array:
+    rounded = lax.reduce_precision(size / 2, jnp.finfo(size.dtype).nexp, 0)
+    return jnp.where((rounded > 0) & jnp.isfinite(rounded), rounded, 1)
 
 
 def _times_b(row: Array, b: Array | None) -> Array:
