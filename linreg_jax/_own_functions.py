@@ -132,10 +132,10 @@ def check_own_functions(
 
 def check_plain(data: Dataset, name: str = "data") -> None:
     """Raises ValueError where the rows are not examples that a caller's function can know."""
-    if data.bias_column is not None or data.count is not None:
+    if data.bias_column is not None or data.total_weight is not None:
         raise ValueError(
-            f"{name} is compressed (it has a bias_column or a count), which a loss or gradient of "
-            "your own does not know about: pass the original examples"
+            f"{name} is compressed (it has a bias_column or a total_weight), which a loss or "
+            "gradient of your own does not know about: pass the original examples"
         )
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax import gradients
-from linreg_jax._checking.bounds import residual_rounding, rounding_bounds, situation
+from linreg_jax._checking.bounds import residual_rounding, residual_state, rounding_bounds
 from linreg_jax._checking.plain import check_function
 from linreg_jax._checking.properties import (
     adjoint_check,
@@ -193,7 +193,7 @@ def _values_check(pairs, results, bounds):
 def _weights_check(passed, params, data, yours):
     """Whether the caller's function is right on weighted examples too, of weights 1, 2 and 0."""
     name, n = "sample weights", min(data.X.shape[0], _WEIGHED_ROWS)
-    if n == 1 or data.bias_column is not None or data.count is not None:
+    if n == 1 or data.bias_column is not None or data.total_weight is not None:
         return Check(name, None, "not applicable: no examples to weigh")
     weights = np.resize(np.asarray([1, 2, 0], data.X.dtype), n)
     rows = Dataset(data.X[:n], data.y[:n], jnp.asarray(weights))
@@ -213,7 +213,7 @@ def _move_off_kinks(loss, passed, params, data, off):
     """The `Kinks` met, and the data with targets that put residuals clear of them."""
     if not loss.kinks:
         return Kinks(0, 0, ()), data
-    r = situation(passed, params, data).r
+    r = residual_state(passed, params, data).r
     on, near, clear = np.zeros(r.shape, bool), np.zeros(r.shape, bool), r
     for kink in sorted(np.asarray(kink, r.dtype) for kink in loss.kinks):
         on |= r == kink

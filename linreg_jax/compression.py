@@ -16,9 +16,9 @@ from jax import lax
 
 from linreg_jax._algebra.blocks import sum_over_blocks
 from linreg_jax._algebra.linalg import centred_factor, centring, target_columns, weighted_rows
-from linreg_jax._numerics import matmul
+from linreg_jax._kernels import matmul
 from linreg_jax._validation import shape_text, shown
-from linreg_jax.dataset import Dataset, check_dataset, is_compressed, total_weight
+from linreg_jax.dataset import Dataset, check_dataset, is_compressed, mean_divisor
 
 # Up to so many columns and numbers in [b X y], factoring is no slower than multiplying.
 _QR_COLUMNS, _QR_NUMBERS = 64, 2**17
@@ -59,7 +59,7 @@ def compress(data: Dataset, *, method: Literal["auto", "gram", "qr"] = "auto") -
 
     Returns:
       A `Dataset` of d + 1 + k rows, some of them 0 where n is less: `sample_weight` is None,
-      `bias_column` and `count` (the total weight) are filled. The rows are no examples.
+      `bias_column` and `total_weight` are filled. The rows are no examples.
 
     Raises:
       ValueError: an unknown method, or shapes that do not fit together.
@@ -68,8 +68,10 @@ def compress(data: Dataset, *, method: Literal["auto", "gram", "qr"] = "auto") -
       >>> data = as_dataset([[0.0], [2.0], [4.0], [6.0]], [30.0, 40.0, 50.0, 61.0])
       >>> small = compress(data)
       >>> params = Params(jnp.array([1.0]), jnp.array(0.0))
-      >>> small.X.shape, float(small.count), f"{mse(params, data):.2f} {mse(params, small):.2f}"
-      ((3, 1), 4.0, '1871.25 1871.25')
+      >>> small.X.shape, float(small.total_weight)
+      ((3, 1), 4.0)
+      >>> f"{mse(params, data):.2f} {mse(params, small):.2f}"
+      '1871.25 1871.25'
     """
     check_dataset(data)
     if not isinstance(method, str) or method not in ("auto", "gram", "qr"):
@@ -93,7 +95,7 @@ def combine(a: Dataset, b: Dataset) -> Dataset:
       a, b: `Dataset`s with the same features, targets and dtype.
 
     Returns:
-      A compressed `Dataset`, its `count` the sum of theirs.
+      A compressed `Dataset`, its `total_weight` the sum of theirs.
 
     Raises:
       TypeError: different dtypes.
@@ -102,7 +104,7 @@ def combine(a: Dataset, b: Dataset) -> Dataset:
     Example:
       >>> first, second = as_dataset([[0], [2]], [30.0, 40.0]), as_dataset([[4]], [50.0])
       >>> both = combine(compress(first), compress(second))
-      >>> both.X.shape, float(both.count)
+      >>> both.X.shape, float(both.total_weight)
       ((3, 1), 3.0)
     """
     for data in (a, b):
@@ -123,13 +125,13 @@ def combine(a: Dataset, b: Dataset) -> Dataset:
     a, b = (data if is_compressed(data) else compress(data) for data in (a, b))
     bias_column, X, y = map(jnp.concatenate, zip(weighted_rows(a), weighted_rows(b), strict=True))
     y = y[:, 0] if a.y.ndim == 1 else y
-    stacked = Dataset(X, y, bias_column=bias_column, count=total_weight(a) + total_weight(b))
+    stacked = Dataset(X, y, bias_column=bias_column, total_weight=mean_divisor(a) + mean_divisor(b))
     return compress(stacked, method="qr")
 
 
 @functools.partial(jax.jit, static_argnames="method")
 def _compress(data, method):
-    rows = data._replace(y=target_columns(data.y), count=None)
+    rows = data._replace(y=target_columns(data.y), total_weight=None)
     d, k = data.X.shape[1], rows.y.shape[1]
     if method == "qr":
         centre, R = centred_factor(rows)
@@ -138,7 +140,7 @@ def _compress(data, method):
         F = _factor_of_gram(rows)
     F = jnp.pad(F, ((0, 1 + d + k - F.shape[0]), (0, 0)))
     y = F[:, 1 + d] if data.y.ndim == 1 else F[:, 1 + d :]
-    return Dataset(F[:, 1 : 1 + d], y, bias_column=F[:, 0], count=total_weight(data))
+    return Dataset(F[:, 1 : 1 + d], y, bias_column=F[:, 0], total_weight=mean_divisor(data))
 
 
 def _factor_of_gram(data):

@@ -16,7 +16,7 @@ from linreg_jax._conversion import (
     decides_dtype,
     require_usable_weights,
 )
-from linreg_jax._numerics import matmul, per_example
+from linreg_jax._kernels import matmul, per_example
 from linreg_jax._validation import (
     checked_key,
     flag,
@@ -48,7 +48,7 @@ class Dataset(NamedTuple):
         losses, their gradients and exact answers are NaN then. Dividing the weights by their mean
         changes no mean.
       bias_column: [n] what multiplies the bias in each row, or None: 1 each.
-      count: [] what a mean divides by, or None: the sum of the weights.
+      total_weight: [] what a mean divides by, or None: the sum of the weights.
 
     Example:
       >>> data = Dataset(X=jnp.array([[0.0], [2.0], [4.0]]), y=jnp.array([30.0, 40.0, 50.0]))
@@ -60,7 +60,7 @@ class Dataset(NamedTuple):
     y: Array
     sample_weight: Array | None = None
     bias_column: Array | None = None
-    count: Array | None = None  # type: ignore[assignment]  # hides tuple.count, on purpose
+    total_weight: Array | None = None
 
 
 def check_dataset(data, name="data"):
@@ -75,13 +75,13 @@ def check_dataset(data, name="data"):
         if callable(data) or hasattr(data, "weights"):
             fix = f"check the order of the arguments; {fix}"
         raise TypeError(f"{name} must be a Dataset, got {kind_text(data)}: {fix}")
-    X, y, sample_weight, bias_column, count = data
+    X, y, sample_weight, bias_column, total_weight = data
     require_floating("X", X, _CONVERT)
     require_floating("y", y, _CONVERT)
     if X.ndim != 2:
-        mend = "pass X[:, None] for one feature" if X.ndim == 1 else "reshape it to two dimensions"
+        fix = "pass X[:, None] for one feature" if X.ndim == 1 else "reshape it to two dimensions"
         shape = shape_text(X.shape)
-        raise ValueError(f"X has shape {shape}: examples are rows, X is [n, d]; {mend}")
+        raise ValueError(f"X has shape {shape}: examples are rows, X is [n, d]; {fix}")
     n, d = X.shape
     if n == 0 or d == 0:
         what = "examples (rows)" if n == 0 else "features (columns)"
@@ -97,25 +97,25 @@ def check_dataset(data, name="data"):
         if column is not None:
             require_floating(name, column, _CONVERT)
             require_shape(name, column, (n,), f"one for each of the {n} rows of X is [{n}]")
-    if count is not None:
-        require_floating("count", count, "pass jnp.array(float(count))")
-        require_shape("count", count, (), "what a mean divides by is one number, []")
+    if total_weight is not None:
+        require_floating("total_weight", total_weight, "pass jnp.array(100.0), for instance")
+        require_shape("total_weight", total_weight, (), "a mean divides by one number, []")
 
 
 def is_compressed(data) -> bool:
     """Whether the rows stand for others (see `compress`), with the same squared losses only."""
-    return data.bias_column is not None and data.count is not None
+    return data.bias_column is not None and data.total_weight is not None
 
 
-def multiplies_bias(data):
+def bias_multipliers(data):
     """[n] what multiplies the bias in each row."""
     return jnp.ones(data.X.shape[0], data.X.dtype) if data.bias_column is None else data.bias_column
 
 
-def total_weight(data: Dataset) -> Array:
+def mean_divisor(data: Dataset) -> Array:
     """[] what a mean over the examples divides by; NaN where the sum of the weights is lost."""
-    if data.count is not None:
-        return data.count
+    if data.total_weight is not None:
+        return data.total_weight
     if data.sample_weight is None:
         return jnp.asarray(data.X.shape[0], data.X.dtype)
     s = data.sample_weight
@@ -244,12 +244,12 @@ def _standardize(data, center):
     mean = centre.origin + centre.mean
     # What is taken off is the mean as it is rounded, so that it can be taken off new rows too.
     X = centre._replace(origin=mean).differences(data.X, b)
-    along = multiplies_bias(data)
+    along = bias_multipliers(data)
     weight, counted = along, X
     if s is not None:
         s = s / power_of_two(s[:, None])
         weight, counted = s * along, without_zero_weight(X, s)
-    total = jnp.where(jnp.isnan(total_weight(data)), jnp.nan, matmul(weight, along))
+    total = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, matmul(weight, along))
     if center:
         counted = counted - along[:, None] * (matmul(weight, counted) / total)[None, :]
     squares = counted * counted if s is None else s[:, None] * counted * counted

@@ -18,9 +18,9 @@ from linreg_jax._algebra.linalg import (
 )
 from linreg_jax._algebra.quadratic import determined, quadratic, ridge_strength
 from linreg_jax._diagnosis_text import in_sentences
-from linreg_jax._numerics import matmul, on_device, placed
+from linreg_jax._kernels import matmul, on_device, placed
 from linreg_jax._validation import flag, is_not_negative, is_traced, scalar_setting
-from linreg_jax.dataset import Dataset, check_dataset, is_compressed, multiplies_bias, total_weight
+from linreg_jax.dataset import Dataset, bias_multipliers, check_dataset, is_compressed, mean_divisor
 from linreg_jax.gradients import require_loss
 from linreg_jax.losses import Huber, LogCosh, Loss, example_weights, mse
 from linreg_jax.penalties import Lasso, Ridge
@@ -204,7 +204,7 @@ def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diag
 
 def _num_examples(data):
     if is_compressed(data):
-        return total_weight(data)
+        return mean_divisor(data)
     if data.sample_weight is None:
         return jnp.asarray(data.X.shape[0])
     return jnp.sum(data.sample_weight > 0)
@@ -219,7 +219,7 @@ def _diagnose(loss: Loss, data: Dataset, intercept: bool) -> Diagnosis:
     centred, strength = R[p - d : p, p - d : p], ridge_strength(loss)
     columns, rank = determined(loss, R, d, intercept=intercept)
     R = rows.undo(R, intercept=intercept)
-    root_mean = jnp.sqrt(or_one(total_weight(data)))
+    root_mean = jnp.sqrt(or_one(mean_divisor(data)))
 
     # How much of feature j lies in the directions without any curvature: 1 - Σ_i Vt[i, j]².
     in_rank = jnp.arange(columns.singular_values.shape[0]) < columns.rank
@@ -276,13 +276,13 @@ def _overflow_size(data, curvature, U, s, Vt, z, intercept):
     def largest_residual(block):
         moved = matmul(block.X, vectors[int(intercept) :])
         if intercept:
-            moved = moved + multiplies_bias(block)[:, None] * vectors[:1]
+            moved = moved + bias_multipliers(block)[:, None] * vectors[:1]
         return jnp.max(jnp.abs(moved), axis=0)
 
     def of_part(part):
         return jnp.max(map_blocks(largest_residual, part, _BLOCK_ROWS), axis=0)
 
-    per_unit = jnp.max(by_parts(of_part, data._replace(count=None)), axis=0)
+    per_unit = jnp.max(by_parts(of_part, data._replace(total_weight=None)), axis=0)
     distance = jnp.max(jnp.abs(start), axis=1) / or_one(s)
     rho = curvature / 2 * (per_unit * distance) ** 2
     return jnp.where(s > 0, jnp.maximum(rho, jnp.sum(start * start, axis=1) / 2), 0)

@@ -10,14 +10,14 @@ from jax import Array, lax
 
 from linreg_jax._algebra.blocks import sum_over_blocks
 from linreg_jax._algebra.centring import power_of_two, without_zero_weight
-from linreg_jax._algebra.doubled import Pair, add_product, doubled_add, doubled_sum, two_sum
+from linreg_jax._algebra.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
 from linreg_jax._algebra.implicit import differentiable_minimum
 from linreg_jax._algebra.least_squares import corrected, factors
 from linreg_jax._algebra.linalg import Centring, target_columns
 from linreg_jax._algebra.quadratic import example_share, require_squared, ridge_strength
-from linreg_jax._numerics import matmul, placed
+from linreg_jax._kernels import matmul, placed
 from linreg_jax._validation import flag, shape_text
-from linreg_jax.dataset import Dataset, as_dataset, check_dataset, multiplies_bias, total_weight
+from linreg_jax.dataset import Dataset, as_dataset, bias_multipliers, check_dataset, mean_divisor
 from linreg_jax.losses import Loss, mse
 from linreg_jax.model import Params
 
@@ -151,7 +151,7 @@ def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
     fixed, fixed_strength = lax.stop_gradient((columns, strength))
     factored, h = factors(fixed, fixed_strength, intercept=intercept)
     theta, low = corrected(factored, h, fixed, intercept=intercept)
-    theta = jnp.where(jnp.isnan(total_weight(data)), jnp.nan, theta)
+    theta = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, theta)
     of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
     theta = differentiable_minimum(theta, factored, columns, of_strength, intercept)
     params = _in_units_of_data(factored.rows, (theta, low), intercept)
@@ -176,7 +176,7 @@ def _in_units_of_data(rows: Centring, theta: Pair, intercept: bool) -> Params:
     products = add_product(
         (jnp.zeros_like(high), jnp.zeros_like(high)), -rows.X.origin[:, None], high, low
     )
-    at_zero = doubled_add(doubled_sum(products, axis=0), two_sum(theta[0][-1], rows.y.origin))
+    at_zero = add_pairs(sum_pairs(products, axis=0), two_sum(theta[0][-1], rows.y.origin))
     return Params(weights, (at_zero[0] + theta[1][-1]) * rows.y.unit)
 
 
@@ -186,11 +186,11 @@ def _squares(data: Dataset, rows: Centring, theta: Array) -> Array:
     def squares(block: Dataset) -> Array:
         b = block.bias_column
         r = matmul(rows.X.differences(block.X, b), theta[:-1]) - rows.y.differences(block.y, b)
-        r = r + multiplies_bias(block)[:, None] * theta[-1:]
+        r = r + bias_multipliers(block)[:, None] * theta[-1:]
         if block.sample_weight is not None:
             r = without_zero_weight(r, block.sample_weight)
             return jnp.sum(block.sample_weight[:, None] * r * r, axis=0)
         return jnp.sum(r * r, axis=0)
 
-    total = sum_over_blocks(squares, data._replace(count=None))
+    total = sum_over_blocks(squares, data._replace(total_weight=None))
     return jnp.sum(total * rows.y.unit * rows.y.unit)

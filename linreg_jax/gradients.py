@@ -29,7 +29,7 @@ from linreg_jax._algebra.differences import (
     reach_of,
     second_order,
 )
-from linreg_jax._numerics import (
+from linreg_jax._kernels import (
     matmul,
     per_example,
     placed,
@@ -38,7 +38,7 @@ from linreg_jax._numerics import (
 )
 from linreg_jax._pytrees import as_function, as_pytree
 from linreg_jax._validation import positive_integer, shown
-from linreg_jax.dataset import Dataset, check_dataset, multiplies_bias
+from linreg_jax.dataset import Dataset, bias_multipliers, check_dataset
 from linreg_jax.losses import Loss, example_weights
 from linreg_jax.model import Params, check_params, residuals
 
@@ -199,7 +199,7 @@ def _one_pass(
     block_gradient = vectorized(dataclasses.replace(loss, reduction="sum", penalties=()))
     jax.eval_shape(residuals, params, data)  # checks shapes, computes nothing
     a = example_weights(loss, data)
-    rows = data._replace(sample_weight=a if a.ndim else None, count=None)
+    rows = data._replace(sample_weight=a if a.ndim else None, total_weight=None)
 
     def share(block):
         if block.sample_weight is None:
@@ -240,7 +240,7 @@ def by_loops(loss: Loss) -> LossGradient:
 def _by_loops(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]:
     checked = jax.eval_shape(residuals, params, data)  # checks shapes, computes nothing
     n, d = data.X.shape
-    b = multiplies_bias(data)
+    b = bias_multipliers(data)
     a = jnp.broadcast_to(example_weights(loss, data), (n,))
     zero = jnp.zeros(checked.shape[1:], checked.dtype)  # [] or [k]: one number a target
 
@@ -321,4 +321,4 @@ def _finite_difference(loss: Loss, params: Params, data: Dataset) -> tuple[Array
     value = jnp.sum(a * loss.rho(r)) + loss.penalty(params)
     if params.bias is None:
         return value, Params(weights, None)
-    return value, Params(weights, partial_derivative(multiplies_bias(data)))
+    return value, Params(weights, partial_derivative(bias_multipliers(data)))

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._numerics import per_example, placed, sum_of_examples
+from linreg_jax._kernels import per_example, placed, sum_of_examples
 from linreg_jax._pytrees import as_function, as_pytree
 from linreg_jax._validation import (
     is_not_negative,
@@ -41,7 +41,7 @@ from linreg_jax._validation import (
     shape_text,
     shown,
 )
-from linreg_jax.dataset import Dataset, check_dataset, is_compressed, total_weight
+from linreg_jax.dataset import Dataset, check_dataset, is_compressed, mean_divisor
 from linreg_jax.model import Params, check_params, residuals
 from linreg_jax.penalties import Penalty, lasso, ridge
 
@@ -204,7 +204,7 @@ def example_weights(loss: Loss, data: Dataset) -> Array:
     if loss.reduction == "sum":
         one = jnp.ones((), data.X.dtype)
         return one if data.sample_weight is None else data.sample_weight
-    total = total_weight(data)
+    total = mean_divisor(data)
     total = jnp.where(total == 0, 1, total)
     return 1 / total if data.sample_weight is None else data.sample_weight / total
 

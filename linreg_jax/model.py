@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from linreg_jax._conversion import as_numeric
-from linreg_jax._numerics import for_each_example, on_device, per_example, predictions
+from linreg_jax._kernels import for_each_example, on_device, per_example, predictions
 from linreg_jax._validation import (
     checked_key,
     flag,

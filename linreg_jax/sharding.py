@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from linreg_jax._sharding.processes import join_in_time, tell_all
+from linreg_jax._sharding.processes import gather_metadata, join_in_time
 from linreg_jax._sharding.shards import DATA_AXIS
 from linreg_jax._training.batches import pad
 from linreg_jax._validation import is_positive, positive_integer, scalar_setting, shown
@@ -251,7 +251,7 @@ def shard_from_process(
     parts = mesh.shape[DATA_AXIS]
     places = rows.addressable_devices_indices_map((parts,)).values()
     shards = num_shards // parts * len({str(place) for place in places})
-    local, notes = tell_all(
+    local, notes = gather_metadata(
         X_local, y_local, sample_weight_local, own_shards=shards, all_shards=num_shards
     )
     shard_rows = max(-(-note.num_rows // note.num_shards) for note in notes)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from linreg_jax._numerics import on_device
+from linreg_jax._kernels import on_device
 from linreg_jax._validation import checked_key, positive_integer, require_shape, shown
 
 # Up to _FEW the permutation is exactly uniform, at n comparisons an index. A network joins two

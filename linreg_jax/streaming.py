@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from linreg_jax._streaming.chunks import ChunkError, Kind, as_chunk, blamed_on, require_same
+from linreg_jax._streaming.chunks import ChunkError, Kind, as_chunk, naming_chunk, require_same
 from linreg_jax._streaming.files import open_chunks
 from linreg_jax._streaming.moments import moments_of_rows, no_moments
 from linreg_jax._streaming.staging import Stage
@@ -58,7 +58,7 @@ def compress_chunks(
     Example:
       >>> first, second = ([[0.0], [2.0]], [30.0, 40.0]), ([[4.0]], [50.0])
       >>> small = compress_chunks([first, second])
-      >>> small.X.shape, float(small.count), f"{solve(small).params.bias:.3f}"
+      >>> small.X.shape, float(small.total_weight), f"{solve(small).params.bias:.3f}"
       ((3, 1), 3.0, '30.000')
     """
     if isinstance(chunks, Dataset):
@@ -77,7 +77,7 @@ def compress_chunks(
 
     iterator, end = iter(chunks), object()
     while True:
-        with blamed_on(index, so_far):
+        with naming_chunk(index, so_far):
             value = next(iterator, end)
             if value is end:
                 break
@@ -86,7 +86,7 @@ def compress_chunks(
                 moments = _first_moments(start, chunk.kind)
         if stage is None:
             stage = Stage(chunk.kind, moments, max_bytes)
-        with blamed_on(index, so_far):
+        with naming_chunk(index, so_far):
             stage.add(chunk)
         index += 1
     if index == 0 and start is None:

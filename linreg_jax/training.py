@@ -7,7 +7,7 @@ import optax
 from jax import Array
 
 from linreg_jax import _own_functions as own_functions
-from linreg_jax._numerics import placed
+from linreg_jax._kernels import placed
 from linreg_jax._pytrees import as_pytree
 from linreg_jax._sharding.shards import checked_num_shards, mesh_of
 from linreg_jax._training import arguments

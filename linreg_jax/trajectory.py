@@ -12,7 +12,7 @@ from jax import Array, lax
 from linreg_jax._algebra.linalg import centred_factor, target_columns
 from linreg_jax._algebra.path import descend
 from linreg_jax._algebra.quadratic import determined, gram_of_loss, quadratic, require_squared
-from linreg_jax._numerics import on_device, placed
+from linreg_jax._kernels import on_device, placed
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import Loss

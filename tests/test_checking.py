@@ -148,7 +148,7 @@ def test_several_targets_and_a_penalty():
 
 def test_compressed_rows_without_a_bias(x64):
     params, data = make_problem(1, n=7, intercept=False, dtype="float64")
-    rows = data._replace(bias_column=data.X[:, 0], count=jnp.asarray(100.0))
+    rows = data._replace(bias_column=data.X[:, 0], total_weight=jnp.asarray(100.0))
     check_ways(half_sse, params, rows)
 
 

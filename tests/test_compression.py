@@ -92,7 +92,7 @@ def no_bias_column(small):
 
 
 def no_count(small):
-    return small._replace(count=None)
+    return small._replace(total_weight=None)
 
 
 def halved_column(small):
@@ -112,7 +112,7 @@ def test_the_check_of_sameness_catches_mutants(mutant):
 def test_the_check_of_sameness_catches_unabsorbed_weights():
     params, data = make_problem(0, n=120, d=4, weighted=True)
     squared = data._replace(sample_weight=data.sample_weight**2)
-    small = compress(squared, method="gram")._replace(count=jnp.sum(data.sample_weight))
+    small = compress(squared, method="gram")._replace(total_weight=jnp.sum(data.sample_weight))
     assert errors(params, data, small) > 1e-4
 
 
@@ -189,7 +189,7 @@ def test_combined_in_any_order_and_grouping(dtype, k):
     ):
         assert joined.X.shape == (4 + 1 + (k or 1), 4)
         assert joined.y.shape[1:] == whole.y.shape[1:]
-        assert float(joined.count) == float(np.sum(whole.sample_weight))
+        assert float(joined.total_weight) == float(np.sum(whole.sample_weight))
         # Rounding of three factorings of 120 rows; measured 5e-7 and 1e-15.
         bound = {"float32": 5e-6, "float64": 1e-14}[dtype]
         assert relative_error(gram(joined), gram(whole)) < bound
@@ -200,7 +200,7 @@ def test_compressing_again_changes_nothing(dtype, method):
     _, data = make_problem(5, n=120, d=4, weighted=True, dtype=dtype)
     once = compress(data, method=method)
     twice = compress(once, method=method)
-    assert float(twice.count) == float(once.count)
+    assert float(twice.total_weight) == float(once.total_weight)
     assert relative_error(gram(twice), gram(data)) < {"float32": 5e-6, "float64": 1e-14}[dtype]
 
 
@@ -216,7 +216,7 @@ def test_weights_are_repetitions(method):
     repeated = compress(
         as_dataset(np.repeat(rows, times, axis=0), np.repeat(y, times)), method=method
     )
-    assert float(weighted.count) == float(repeated.count)
+    assert float(weighted.total_weight) == float(repeated.total_weight)
     assert relative_error(gram(weighted), gram(repeated)) < 5e-6  # rounding of 120 rows
 
 

@@ -114,9 +114,9 @@ def test_as_dataset_says_what_is_wrong(X, y, weight, kind, message):
         (Dataset(jnp.ones((2, 1)), jnp.ones(2), jnp.ones(3)), ValueError, "sample_weight has"),
         (Dataset(jnp.ones((2, 1)), jnp.ones(2), None, jnp.ones(3)), ValueError, "bias_column has"),
         (
-            Dataset(jnp.ones((2, 1)), jnp.ones(2), count=jnp.ones(2)),
+            Dataset(jnp.ones((2, 1)), jnp.ones(2), total_weight=jnp.ones(2)),
             ValueError,
-            "count has shape",
+            "total_weight has shape",
         ),
     ],
 )
@@ -235,7 +235,7 @@ def test_split_refuses_a_fraction(fraction, kind, message):
 
 def test_split_refuses_compressed_rows():
     _, data = make_problem(6)
-    compressed = data._replace(bias_column=jnp.ones(50), count=jnp.array(50.0))
+    compressed = data._replace(bias_column=jnp.ones(50), total_weight=jnp.array(50.0))
     with pytest.raises(ValueError, match="its rows are not examples"):
         split(compressed, jax.random.key(0), 0.5)
 

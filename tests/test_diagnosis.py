@@ -274,7 +274,7 @@ def test_bad_arguments_are_refused():
         diagnose(data, lambda params, data: 0.0)
     with pytest.raises(TypeError, match="must be a Dataset"):
         diagnose(mse)
-    compressed = data._replace(bias_column=jnp.ones(50), count=jnp.array(50.0))
+    compressed = data._replace(bias_column=jnp.ones(50), total_weight=jnp.array(50.0))
     with pytest.raises(ValueError, match="not squared"):
         diagnose(compressed, huber(1.0))
     diagnosis = diagnose(data)

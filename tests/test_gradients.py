@@ -137,7 +137,7 @@ def test_penalties_act_on_weights_only(dtype):
 def test_rows_that_weigh_nothing_and_bias_columns(way, dtype):
     params, data = make_problem(5, n=10, d=3, dtype=dtype, weighted=True)
     bias_column = np.linspace(-1, 2, 10).astype(dtype)
-    general = data._replace(bias_column=bias_column, count=np.asarray(7, dtype))
+    general = data._replace(bias_column=bias_column, total_weight=np.asarray(7, dtype))
     value_and_gradient = jax.jit(way(mse))
     value, gradient = value_and_gradient(params, general)
     X, y, s, b = (np.asarray(a, np.float64) for a in (*data[:3], bias_column))
@@ -146,7 +146,7 @@ def test_rows_that_weigh_nothing_and_bias_columns(way, dtype):
     assert relative_error(gradient.weights, X.T @ (2 * s * r) / 7) < TOLERANCE[dtype]
     assert relative_error(gradient.bias, b @ (2 * s * r) / 7) < TOLERANCE[dtype]
     # Padding: a batch of rows that weigh nothing has loss 0 and gradient 0, never 0/0.
-    nothing = general._replace(sample_weight=np.zeros(10, dtype), count=np.asarray(0, dtype))
+    nothing = general._replace(sample_weight=np.zeros(10, dtype), total_weight=np.asarray(0, dtype))
     value, gradient = value_and_gradient(params, nothing)
     assert float(value) == 0
     assert not np.any(gradient.weights)

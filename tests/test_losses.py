@@ -160,7 +160,7 @@ def test_settings_may_be_traced_and_mapped():
 
 def test_compressed_rows_are_for_squared_losses_only():
     params, data = make_problem(4)
-    compressed = data._replace(bias_column=jnp.ones(50), count=jnp.array(50.0))
+    compressed = data._replace(bias_column=jnp.ones(50), total_weight=jnp.array(50.0))
     assert relative_error(mse(params, compressed), mse(params, data)) < 1e-6
     for loss in (mae, huber(), log_cosh()):
         with pytest.raises(ValueError, match=r"is not squared; pass the original data"):

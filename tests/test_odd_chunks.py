@@ -38,7 +38,7 @@ def test_a_chunk_of_zero_weight_takes_no_step(place):
     ]
     for state in states:
         assert same_bits(fit_chunks(mse, state, chunks, **settings).params, wanted.params)
-    assert float(compress_chunks(chunks).count) == 20
+    assert float(compress_chunks(chunks).total_weight) == 20
     broken = np.where(np.arange(10)[:, None] == 4, np.nan, X[:10]), y[:10], np.zeros(10, "f4")
     with pytest.raises(ChunkError, match="X holds 4 values that are not finite"):
         fit_chunks(mse, params, [*weighted, broken], **settings)

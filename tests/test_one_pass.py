@@ -104,7 +104,7 @@ def test_a_bias_column_and_a_count_of_ones_own():
     params, data = make_problem(6, n=20, d=2, weighted=True)
     column = np.linspace(0.5, 2.0, 20, dtype=np.float32)
     both = jax.jit(lambda *problem: [way(mae)(*problem) for way in (in_sixes, autodiff)])
-    for own in (data._replace(bias_column=column), data._replace(count=np.float32(7))):
+    for own in (data._replace(bias_column=column), data._replace(total_weight=np.float32(7))):
         found, want = both(params, own)
         assert relative_error(found, want) < 2e-6  # rounding of 20 terms
 
@@ -205,7 +205,7 @@ def scaled(gradient, value_factor=1.0, factor=1.0):
 def without_the_last_block(loss):
     def value_and_gradient(params, data):
         rows = jax.tree.map(lambda column: column[:20], data)
-        return vectorized(loss)(params, rows._replace(count=jnp.array(22.0)))
+        return vectorized(loss)(params, rows._replace(total_weight=jnp.array(22.0)))
 
     return value_and_gradient
 

@@ -76,7 +76,9 @@ RECORDS = {
     "params": lambda: problem()[0],
     "params without bias": lambda: problem()[0]._replace(bias=None),
     "dataset": lambda: problem()[1],
-    "compressed": lambda: Dataset(*problem()[1][:2], bias_column=jnp.ones(10), count=jnp.ones(())),
+    "compressed": lambda: Dataset(
+        *problem()[1][:2], bias_column=jnp.ones(10), total_weight=jnp.ones(())
+    ),
     "standardization": lambda: standardize(problem()[1])[1],
     "solution": lambda: Solution(problem()[0], *jnp.ones((4, 2))),
     "fit": lambda: trained(),

@@ -59,11 +59,11 @@ def test_any_cut_gives_what_the_whole_gives(dtype, k, weighted, sizes):
     m = 1 + data.X.shape[1] + (k or 1)
     assert small.X.shape == (m, data.X.shape[1])
     assert small.y.shape == (m, *data.y.shape[1:])
-    assert small.X.dtype == small.y.dtype == small.count.dtype == dtype
+    assert small.X.dtype == small.y.dtype == small.total_weight.dtype == dtype
     assert relative_error(gram(small), gram(data)) < ROUNDING[dtype]
     assert relative_error(centred_gram(small), centred_gram(data)) < ROUNDING[dtype]
     expected = 50 if not weighted else np.asarray(data.sample_weight, np.float64).sum()
-    assert float(small.count) == expected  # a small integer
+    assert float(small.total_weight) == expected  # a small integer
 
 
 @pytest.mark.parametrize("max_bytes", [200, 4_000, 300_000, None])
@@ -73,7 +73,7 @@ def test_any_bound_on_memory_gives_the_same(dtype, max_bytes):
     max_bytes = max_bytes and max_bytes * np.dtype(dtype).itemsize // 4
     small = compress_chunks(cut(Dataset(X, y), sizes), max_bytes=max_bytes)
     assert relative_error(gram(small), gram(Dataset(X, y))) < ROUNDING[dtype]
-    assert float(small.count) == 3_000
+    assert float(small.total_weight) == 3_000
 
 
 def test_large_means_leave_the_digits_of_the_rest(dtype):
@@ -149,10 +149,10 @@ def test_a_long_stream_keeps_its_count():
         X=np.ones((1, 1), np.float32),
         y=np.ones(1, np.float32),
         bias_column=np.ones(1, np.float32),
-        count=np.float32(2**24),
+        total_weight=np.float32(2**24),
     )
     single = [(np.ones((1, 1), np.float32), np.ones(1, np.float32))]
-    assert float(compress_chunks([one, *single * 8]).count) == 2**24 + 8
+    assert float(compress_chunks([one, *single * 8]).total_weight) == 2**24 + 8
 
 
 def test_chunks_may_be_datasets_compressed_or_not(dtype):
@@ -161,7 +161,7 @@ def test_chunks_may_be_datasets_compressed_or_not(dtype):
     small = compress_chunks([first, compress(second), third])
     assert relative_error(gram(small), gram(data)) < ROUNDING[dtype]
     weights = np.asarray(data.sample_weight, np.float64).sum()
-    assert relative_error(float(small.count), weights) < ROUNDING[dtype]
+    assert relative_error(float(small.total_weight), weights) < ROUNDING[dtype]
     both = combine(compress_chunks([first, second]), compress(third))
     assert relative_error(gram(both), gram(data)) < ROUNDING[dtype]
 
@@ -229,7 +229,7 @@ def test_a_bad_chunk_is_named_and_the_others_kept(bad, at):
     assert relative_error(gram(error.so_far), at * gram(Dataset(*good()[0]))) < 2e-6
     finished = compress_chunks(good(2), start=error.so_far)
     assert relative_error(gram(finished), (at + 2) * gram(Dataset(*good()[0]))) < 2e-6
-    assert float(finished.count) == 10 * (at + 2)
+    assert float(finished.total_weight) == 10 * (at + 2)
 
 
 @pytest.mark.parametrize("place", [0, 4_000, 9_999])
@@ -241,7 +241,7 @@ def test_a_chunk_of_many_blocks_counts_whole_or_not_at_all(place):
         compress_chunks([(X, y), (X[:77], y[:77]), (broken, y)], max_bytes=2**16)
     expected = gram(Dataset(X, y)) + gram(Dataset(X[:77], y[:77]))
     assert relative_error(gram(caught.value.so_far), expected) < 2e-6
-    assert float(caught.value.so_far.count) == 10_077
+    assert float(caught.value.so_far.total_weight) == 10_077
 
 
 def test_an_iterable_that_raises_is_named_and_the_others_kept(tmp_path):

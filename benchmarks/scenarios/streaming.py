@@ -129,7 +129,7 @@ def _written(stream, folder):
 def _products_of(data) -> Answer:
     """The inner products of [1 X y], each over the number of rows."""
     rows = np.column_stack([data.bias_column, data.X, data.y]).astype(np.float64)
-    return {"products": rows.T @ rows / float(data.count)}
+    return {"products": rows.T @ rows / float(data.total_weight)}
 
 
 def _expected(stream) -> Answer:

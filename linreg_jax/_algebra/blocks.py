@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from linreg_jax._algebra.doubled import doubled_add
-from linreg_jax._numerics import devices_of
+from linreg_jax._algebra.double_word import add_pairs
+from linreg_jax._kernels import devices_of
 
 # An accelerator's block: each turn of a loop costs it as much time as reading megabytes.
 _ACCELERATOR_BYTES = 2**25
@@ -112,7 +112,7 @@ def _sum_here(term: Callable[[Any], Any], rows: Any, block_rows: int) -> Any:
 
     def add_block(totals: list[Any], at: Array) -> tuple[list[Any], None]:
         return [
-            doubled_add(total, (amount, jnp.zeros_like(amount)))
+            add_pairs(total, (amount, jnp.zeros_like(amount)))
             for total, amount in zip(totals, jax.tree.leaves(term_at(at)), strict=True)
         ], None
 

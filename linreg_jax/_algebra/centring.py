@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from linreg_jax._algebra.blocks import max_over_blocks, sum_over_blocks
-from linreg_jax._algebra.doubled import Pair, add_product, two_sum
-from linreg_jax._numerics import devices_of
+from linreg_jax._algebra.double_word import Pair, add_product, two_sum
+from linreg_jax._kernels import devices_of
 
 # What two roundings each of b x, b and x / b leave of equal x, and twice as much.
 _ROUNDINGS = 8

@@ -17,8 +17,8 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from linreg_jax._algebra.least_squares import Factors
-from linreg_jax._numerics import matmul
-from linreg_jax.dataset import Dataset, multiplies_bias
+from linreg_jax._kernels import matmul
+from linreg_jax.dataset import Dataset, bias_multipliers
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
@@ -83,7 +83,7 @@ def _force(
     theta: Array, factored: Factors, data: Dataset, strength: Array, intercept: bool
 ) -> Array:
     """[d + 1, k] AᵀS r - Λ theta, half the gradient downhill; in the units of theta."""
-    rows, b = factored.rows, multiplies_bias(data)
+    rows, b = factored.rows, bias_multipliers(data)
     D = rows.X.differences(data.X, data.bias_column)
     r = (
         rows.y.differences(data.y, data.bias_column)

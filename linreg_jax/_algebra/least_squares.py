@@ -13,10 +13,10 @@ from jax import Array, lax
 
 from linreg_jax._algebra.blocks import by_parts
 from linreg_jax._algebra.centring import without_zero_weight
-from linreg_jax._algebra.doubled import Pair, add_product, doubled_add, doubled_sum, two_sum
+from linreg_jax._algebra.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
 from linreg_jax._algebra.linalg import Centring, centred_factor, fold_blocks, scale_columns
-from linreg_jax._numerics import matmul
-from linreg_jax.dataset import Dataset, multiplies_bias
+from linreg_jax._kernels import matmul
+from linreg_jax.dataset import Dataset, bias_multipliers
 
 _MOST_CORRECTIONS = 10
 
@@ -137,7 +137,7 @@ def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> 
         size = jnp.linalg.norm(h, axis=0)
         better = size < last / 2
         change = jnp.where(better[None], factors.back(h), 0)
-        theta = doubled_add(theta, (change, jnp.zeros_like(change)))
+        theta = add_pairs(theta, (change, jnp.zeros_like(change)))
         # The next would be smaller than this one by as much as this one than the last. To eps², not
         # eps: a weight that moves the predictions by little deserves all its digits too.
         left = size * (size / jnp.where(last > 0, last, 1)) * condition_number
@@ -181,7 +181,7 @@ def _gradient(data: Dataset, factors: Factors, theta: Pair, intercept: bool) -> 
             else (centre.scaled(columns), jnp.zeros_like(columns))
             for centre, columns in ((rows.X, X), (rows.y, y))
         )
-        b = multiplies_bias(block)[:, None]
+        b = bias_multipliers(block)[:, None]
         A, A_low = (
             jnp.concatenate([columns, last], axis=1)
             for columns, last in zip(X_pair, (b, jnp.zeros_like(b)), strict=True)
@@ -202,10 +202,10 @@ def _gradient(data: Dataset, factors: Factors, theta: Pair, intercept: bool) -> 
 
     def of_part(part: Dataset) -> Pair:
         zeros = jnp.zeros((min(part.X.shape[0], block_rows), d + 1, k), data.X.dtype)
-        return doubled_sum(fold_blocks(add_block, (zeros, zeros), part, block_rows), axis=0)
+        return sum_pairs(fold_blocks(add_block, (zeros, zeros), part, block_rows), axis=0)
 
-    totals = by_parts(of_part, data._replace(count=None))
-    gradient, _ = doubled_sum(totals, axis=0)
+    totals = by_parts(of_part, data._replace(total_weight=None))
+    gradient, _ = sum_pairs(totals, axis=0)
     pull = (factors.root * factors.root)[:, None] * high[:-1]
     on_bias = gradient[-1:] if intercept else jnp.zeros_like(gradient[-1:])
     return jnp.concatenate([gradient[:-1] - pull, on_bias])

@@ -13,8 +13,8 @@ from jax import Array, lax
 
 from linreg_jax._algebra.blocks import by_parts
 from linreg_jax._algebra.centring import Centre, centre_of, power_of_two, without_zero_weight
-from linreg_jax._numerics import matmul
-from linreg_jax.dataset import Dataset, multiplies_bias
+from linreg_jax._kernels import matmul
+from linreg_jax.dataset import Dataset, bias_multipliers
 
 
 def target_columns(y):
@@ -24,7 +24,7 @@ def target_columns(y):
 
 def weighted_rows(data):
     """The rows times the square root of their weight: `(b [n], X [n, d], y [n, k])`."""
-    b, X, y = multiplies_bias(data), data.X, target_columns(data.y)
+    b, X, y = bias_multipliers(data), data.X, target_columns(data.y)
     if data.sample_weight is None:
         return b, X, y
     root = jnp.sqrt(data.sample_weight)
@@ -112,7 +112,7 @@ def triangular_factor(data, *, intercept=True, prepare=None, block_rows=None):
     def factor_of_part(part):
         return _stacked_factor(map_blocks(factor_of_block, part, block_rows), block_rows)
 
-    return _stacked_factor(by_parts(factor_of_part, data._replace(count=None)), block_rows)
+    return _stacked_factor(by_parts(factor_of_part, data._replace(total_weight=None)), block_rows)
 
 
 def _stacked_factor(factors, block_rows):

@@ -28,7 +28,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from linreg_jax._algebra.linalg import graded_svd
 from linreg_jax._algebra.quadratic import Quadratic
-from linreg_jax._numerics import matmul
+from linreg_jax._kernels import matmul
 
 _BITS = 31  # of a number of steps
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from linreg_jax._algebra.linalg import ScaledColumns, scale_columns, target_columns
-from linreg_jax._numerics import matmul
-from linreg_jax.dataset import Dataset, multiplies_bias, total_weight
+from linreg_jax._kernels import matmul
+from linreg_jax.dataset import Dataset, bias_multipliers, mean_divisor
 from linreg_jax.gradients import require_loss
 from linreg_jax.losses import Loss
 from linreg_jax.penalties import Ridge
@@ -44,7 +44,7 @@ def example_share(loss, data):
     """[] what multiplies sample_weight * rho(r) in the loss; 0 for data that weighs nothing."""
     if loss.reduction == "sum":
         return jnp.ones((), data.X.dtype)
-    total = total_weight(data)
+    total = mean_divisor(data)
     return jnp.where(total == 0, 0, 1 / jnp.where(total == 0, 1, total))
 
 
@@ -112,7 +112,7 @@ def gram_of_loss(loss: Loss, data: Dataset, *, intercept: bool) -> Array:
       intercept: whether b stands before X in Q.
     """
     d, k = data.X.shape[1], data.y.shape[1]
-    b = [multiplies_bias(data)[:, None]] if intercept else []
+    b = [bias_multipliers(data)[:, None]] if intercept else []
     rows = jnp.concatenate([*b, data.X, data.y], axis=1)
     weighted = rows if data.sample_weight is None else data.sample_weight[:, None] * rows
     Q = loss.curvature * example_share(loss, data) * matmul(rows.T, weighted)

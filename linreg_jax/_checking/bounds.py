@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax._algebra.differences import eighth_order, reach_of, second_order
-from linreg_jax._numerics import per_example
+from linreg_jax._kernels import per_example
 from linreg_jax._pytrees import as_function
 from linreg_jax.losses import example_weights
 from linreg_jax.model import Params, residuals
@@ -63,7 +63,7 @@ class Bounds(NamedTuple):
     difference: Params
 
 
-class Situation(NamedTuple):
+class ResidualState(NamedTuple):
     """A loss at some parameters, on the host.
 
     Attributes:
@@ -83,13 +83,13 @@ def unit_roundoff(params, data):
     return max(float(jnp.finfo(dtype).eps) for dtype in dtypes) / 2
 
 
-def situation(argument, params, data):
-    """The `Situation` of a loss, as `as_pytree` gives it."""
-    return Situation(*map(np.asarray, _situation(argument, params, data)))
+def residual_state(argument, params, data):
+    """The `ResidualState` of a loss, as `as_pytree` gives it."""
+    return ResidualState(*map(np.asarray, _residual_state(argument, params, data)))
 
 
 @jax.jit
-def _situation(argument, params, data):
+def _residual_state(argument, params, data):
     loss, r = as_function(argument), residuals(params, data)
     a = jnp.broadcast_to(example_weights(loss, data), r.shape[:1])
     return r, per_example(a, r), reach_of(loss, r)[0]
@@ -133,7 +133,7 @@ def products(params, data):
 
 
 def transposed_products(data, s):
-    """Xᵀ s and what `multiplies_bias` gives times s, for s [n] or [n, k], on the host."""
+    """Xᵀ s and what `bias_multipliers` gives times s, for s [n] or [n, k], on the host."""
     return np.asarray(data.X).T @ s, _bias_column(data) @ s
 
 
@@ -196,7 +196,9 @@ def rounding_bounds(argument, params, data, off):
     loss, u = as_function(argument), unit_roundoff(params, data)
     X = np.asarray(data.X)
     b = np.zeros(X.shape[0], X.dtype) if params.bias is None else _bias_column(data)
-    averaged = data.sample_weight is not None and data.count is None and loss.reduction == "mean"
+    averaged = (
+        data.sample_weight is not None and data.total_weight is None and loss.reduction == "mean"
+    )
     counted = np.asarray(data.sample_weight) if averaged else np.zeros_like(b)
     terms = _terms(argument, params, data, off, u)
     targets = [[each[:, *target] for each in terms] for target in np.ndindex(data.y.shape[1:])]
@@ -216,7 +218,7 @@ def _as_params(by_target: Any, params):
 
 def _terms(argument, params, data, off, u):
     """What each example adds to its loss and slope, and to their errors; each shaped as y."""
-    r, a, reach = situation(argument, params, data)
+    r, a, reach = residual_state(argument, params, data)
     evaluate = partial(costs_and_slopes, argument)
     cost, slope = evaluate(np.stack([r, r + off, r - off]))
     raised = np.abs(cost[1:] - cost[0]).max(axis=0)

@@ -11,13 +11,13 @@ from linreg_jax._checking.bounds import (
     penalties_at,
     products,
     residual_rounding,
+    residual_state,
     rounding_bounds,
-    situation,
     transposed_products,
     unit_roundoff,
 )
 from linreg_jax._checking.report import Check, compare, coordinate_name, flat
-from linreg_jax._numerics import per_example
+from linreg_jax._kernels import per_example
 from linreg_jax._validation import shape_text, shown
 from linreg_jax.model import Params, residuals
 from linreg_jax.penalties import Lasso
@@ -125,7 +125,7 @@ def _remainders(loss, passed, params, data, gradient, bounds, v):
     The residuals are moved by h Jv rather than predicted again, each by at most about its own size.
     """
     u = unit_roundoff(params, data)
-    r, a, _ = situation(passed, params, data)
+    r, a, _ = residual_state(passed, params, data)
     move = products(v, data)
     size = np.sqrt(np.mean(np.square(r / np.abs(r).max()))) * np.abs(r).max()
     size = size if np.isfinite(size) and size > 0 else 1.0
@@ -171,7 +171,7 @@ def _penalty_slope(loss, weights):
 def _hessian_product(loss, passed, params, data, v):
     """Hv by hand; H = curvature Xᵀ diag(a) X + the penalties' own."""
     moved = products(v, data)  # Xv
-    s = loss.curvature * situation(passed, params, data).a * moved
+    s = loss.curvature * residual_state(passed, params, data).a * moved
     weights, bias = transposed_products(data, s)
     if loss.penalties:
         slope = partial(_penalty_slope, loss)

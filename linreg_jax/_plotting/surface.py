@@ -10,7 +10,7 @@ from jax import lax
 
 from linreg_jax._training.result import Fit, Status
 from linreg_jax.compression import compress
-from linreg_jax.dataset import check_dataset, multiplies_bias
+from linreg_jax.dataset import bias_multipliers, check_dataset
 from linreg_jax.exact import solve
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
@@ -102,7 +102,7 @@ def make_surface(loss, data, fits=(), over=None) -> Surface:
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), data)
         if is_squared(loss):
-            wide = compress(wide) if data.count is None else wide
+            wide = compress(wide) if data.total_weight is None else wide
             centre = solve(wide, loss, intercept=intercept).params
         else:
             centre = _lowest(loss, wide, fits, intercept)
@@ -170,7 +170,7 @@ def _descend(values, middle, data, over):
     The grid's axes are such that a step along either moves the predictions as much, so that narrow
     valleys of the data are round to it.
     """
-    columns = [np.asarray(multiplies_bias(data) if c == "bias" else data.X[:, c]) for c in over]
+    columns = [np.asarray(bias_multipliers(data) if c == "bias" else data.X[:, c]) for c in over]
     C = np.stack(columns, axis=-1) / np.sqrt(len(columns[0]))
     axes = np.linalg.pinv(np.linalg.qr(C, mode="r")).T  # [2, 2]: a row moves predictions by 1
     steps = np.linspace(-1, 1, 9)

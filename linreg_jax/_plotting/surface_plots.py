@@ -230,7 +230,7 @@ def plot_learning_rates(
         raise ValueError(f"ax must be {1 + len(rates)} Axes, one and one a rate, got {len(axes)}")
     names = names_of(feature_names, data.X.shape[1])
     start = init_params(data) if params is None else params
-    small = compress(data) if is_squared(loss) and data.count is None else data
+    small = compress(data) if is_squared(loss) and data.total_weight is None else data
 
     @jax.jit
     def sweep(rates):

@@ -73,7 +73,7 @@ def join_in_time(timeout, coordinator_address, num_processes, process_id, **opti
         raise error
 
 
-def tell_all(X, y, sample_weight, *, own_shards, all_shards):
+def gather_metadata(X, y, sample_weight, *, own_shards, all_shards):
     """This process's `Dataset`, and the `Note` of every process.
 
     Raises:

@@ -113,11 +113,11 @@ def summed_over_devices(
     def value_and_gradient(params: Params, data: Dataset) -> tuple[Array, Params]:
         n, dtype = data.X.shape[0], data.X.dtype
         is_mean = loss.reduction == "mean"
-        sums_weights = is_mean and data.count is None and data.sample_weight is not None
+        sums_weights = is_mean and data.total_weight is None and data.sample_weight is not None
         # Dividing by n first keeps sums from overflowing where means do not.
         divisor = jnp.ones((), dtype)
         if is_mean:
-            divisor = jnp.asarray(n, dtype) if data.count is None else data.count
+            divisor = jnp.asarray(n, dtype) if data.total_weight is None else data.total_weight
             divisor = jnp.where(divisor > 0, divisor, 1)
 
         def sum_of_all(
@@ -132,7 +132,7 @@ def summed_over_devices(
 
         value, grads, total = on_devices_of(
             mesh, sum_of_all, rows=(False, False, True, False), result=P()
-        )(sums, params, data._replace(count=None), divisor)
+        )(sums, params, data._replace(total_weight=None), divisor)
         if sums_weights:
             total = jnp.where(total > 0, total, 1)
             value, grads = jax.tree.map(lambda summed: summed / total, (value, grads))

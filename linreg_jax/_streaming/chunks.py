@@ -33,7 +33,7 @@ class ChunkError(RuntimeError):
 
 
 @contextlib.contextmanager
-def blamed_on(chunk: int, so_far: Callable[[], Any], place: str = "") -> Iterator[None]:
+def naming_chunk(chunk: int, so_far: Callable[[], Any], place: str = "") -> Iterator[None]:
     """Turns an error into a `ChunkError` of that chunk, with `so_far()`.
 
     Args:
@@ -78,7 +78,7 @@ class Chunk(NamedTuple):
 
     Attributes:
       X, y, sample_weight, bias_column: as in `Dataset`.
-      count: what the chunk adds to what a mean divides by.
+      total_weight: what the chunk adds to what a mean divides by.
       kind: what it shares with the others.
     """
 
@@ -86,7 +86,7 @@ class Chunk(NamedTuple):
     y: np.ndarray
     sample_weight: np.ndarray | None
     bias_column: np.ndarray | None
-    count: float  # type: ignore[assignment]  # hides tuple.count, as in a Dataset
+    total_weight: float
     kind: Kind
 
     def lay_out(self, start: int, stop: int, centre: np.ndarray, out: np.ndarray) -> None:
@@ -171,11 +171,11 @@ def as_chunk(value: Any) -> Chunk:
         np.asarray(arrays[name]) if name in arrays else None for name in Dataset._fields[2:]
     )
     if given is not None:
-        count = float(given)
+        total_weight = float(given)
     else:
-        count = float(len(X) if weight is None else weight.sum(dtype=np.float64))
+        total_weight = float(len(X) if weight is None else weight.sum(dtype=np.float64))
     dtype = np.result_type(np.float32, *dtypes) if dtypes else np.dtype(jnp.result_type(float))
-    return Chunk(X, y, weight, bias_column, count, Kind(X.shape[1], y.shape[1:], dtype))
+    return Chunk(X, y, weight, bias_column, total_weight, Kind(X.shape[1], y.shape[1:], dtype))
 
 
 def require_same(kind: Kind, new: Kind) -> None:

@@ -18,21 +18,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax._algebra.linalg import weighted_rows
-from linreg_jax.dataset import Dataset, total_weight
+from linreg_jax.dataset import Dataset, mean_divisor
 
 
 class Moments(NamedTuple):
     """Sums over weighted rows; floats and NumPy arrays of float64.
 
     Attributes:
-      count: [] what a mean over the examples divides by.
+      total_weight: [] what a mean over the examples divides by.
       unit: [m] the unit of each column of A, a power of 2; what follows is in these units.
       total: [] bᵀb.
       mean: [m] bᵀA / bᵀb.
       scatter: [m, m] CᵀC.
     """
 
-    count: float  # type: ignore[assignment]  # hides tuple.count, as in a Dataset
+    total_weight: float
     unit: np.ndarray
     total: float
     mean: np.ndarray
@@ -54,7 +54,7 @@ def moments_of_gram(G, centre, unit, eps) -> Moments:
       eps: the rounding of the products.
 
     Returns:
-      `Moments` of count 0.
+      `Moments` of total_weight 0.
     """
     total, bA, AA = G[0, 0], G[0, 1:], G[1:, 1:]
     offset = bA / (total if total > 0 else 1)
@@ -75,7 +75,7 @@ def moments_of_rows(data: Dataset) -> Moments:
     total = b @ b
     mean = b @ A / (total if total > 0 else 1)
     C = A - np.outer(b, mean)
-    return Moments(float(total_weight(data)), unit, float(total), mean, C.T @ C)
+    return Moments(float(mean_divisor(data)), unit, float(total), mean, C.T @ C)
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -87,12 +87,14 @@ def merge(a: Moments, b: Moments) -> Moments:
     step = b.mean * b_ratio - a.mean * a_ratio
     scatter = a.scatter * np.outer(a_ratio, a_ratio) + b.scatter * np.outer(b_ratio, b_ratio)
     scatter += np.outer(step, step * (a.total * share))
-    return Moments(a.count + b.count, unit, total, a.mean * a_ratio + step * share, scatter)
+    return Moments(
+        a.total_weight + b.total_weight, unit, total, a.mean * a_ratio + step * share, scatter
+    )
 
 
 def as_compressed(moments: Moments, d: int, targets: tuple[int, ...], dtype) -> Dataset:
     """The compressed `Dataset` of d features and targets () or (k,), 1 + m rows."""
-    count, unit, total, mean, scatter = moments
+    total_weight, unit, total, mean, scatter = moments
     m = len(mean)
     F = np.zeros((1 + m, 1 + m))
     F[0, 0] = np.sqrt(total)
@@ -104,7 +106,7 @@ def as_compressed(moments: Moments, d: int, targets: tuple[int, ...], dtype) -> 
         jnp.asarray(F[:, 1 : 1 + d]),
         jnp.asarray(F[:, 1 + d :].reshape(-1, *targets)),
         bias_column=jnp.asarray(F[:, 0]),
-        count=jnp.asarray(count, dtype),
+        total_weight=jnp.asarray(total_weight, dtype),
     )
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from linreg_jax._numerics import matmul
+from linreg_jax._kernels import matmul
 from linreg_jax._streaming.chunks import Chunk, Kind, require_same
 from linreg_jax._streaming.moments import (
     Moments,
@@ -111,7 +111,9 @@ class Stage:
                     block.goes_to = self._whole
             self._whole.moments = merge(self._whole.moments, part.moments)
         moments = self._whole.moments
-        self._whole.moments = moments._replace(count=moments.count + chunk.count)
+        self._whole.moments = moments._replace(
+            total_weight=moments.total_weight + chunk.total_weight
+        )
 
     def compressed(self) -> Dataset:
         """All chunks so far, a compressed `Dataset`."""

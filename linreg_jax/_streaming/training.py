@@ -10,7 +10,7 @@ from jax import Array
 
 from linreg_jax import _own_functions as own_functions
 from linreg_jax._pytrees import as_pytree
-from linreg_jax._streaming.chunks import Chunk, Kind, as_chunk, blamed_on, require_same
+from linreg_jax._streaming.chunks import Chunk, Kind, as_chunk, naming_chunk, require_same
 from linreg_jax._training import arguments
 from linreg_jax._training.debugging import run_watching_nans
 from linreg_jax._training.loop import train
@@ -209,10 +209,10 @@ def _datasets(
     kind, skipped = None, int(at.chunk)
     for epoch in range(int(at.epoch), num_epochs):
         index = 0
-        with blamed_on(index, so_far, f" of epoch {epoch}"):
+        with naming_chunk(index, so_far, f" of epoch {epoch}"):
             iterator = iter(chunks(epoch) if callable(chunks) else chunks)
         while True:
-            with blamed_on(index, so_far, f" of epoch {epoch}"):
+            with naming_chunk(index, so_far, f" of epoch {epoch}"):
                 value = next(iterator, _END)
                 if value is _END:
                     break

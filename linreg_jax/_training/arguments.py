@@ -76,9 +76,9 @@ def check_mini_batches(
 ) -> None:
     """Raises where mini-batches cannot be made of the data, or have no key."""
     positive_integer("batch_size", batch_size, data.X.shape[0], ", the rows of the data")
-    if data.count is not None:
+    if data.total_weight is not None:
         raise ValueError(
-            "data has a count (it is compressed), so its rows are not examples to make "
+            "data has a total_weight (it is compressed), so its rows are not examples to make "
             "mini-batches of: pass the original data, or no batch_size"
         )
     if key is None and not (isinstance(start, TrainState) and start.key is not None):

@@ -188,7 +188,7 @@ def pad(data: Dataset, num_rows: int) -> Dataset:
         weight = jnp.ones(data.X.shape[0], data.X.dtype)
 
     def padded(column):
-        if column.ndim == 0:  # the count
+        if column.ndim == 0:  # total_weight
             return column
         return jnp.pad(column, [(0, num_rows), *[(0, 0)] * (column.ndim - 1)])
 

@@ -14,7 +14,7 @@ from jax import Array
 from jax.sharding import AbstractMesh, Mesh
 from jax.typing import ArrayLike
 
-from linreg_jax._numerics import rows_to_add
+from linreg_jax._kernels import rows_to_add
 from linreg_jax._pytrees import as_function
 from linreg_jax._sharding.shards import mesh_of, summed_over_devices
 from linreg_jax._training.batches import batches_per_epoch, pad, steps_gathered_at_once
@@ -182,7 +182,9 @@ def data_for_steps(
         return data
     n, d = data.X.shape
     is_squared = loss.curvature is not None
-    pays = is_squared and data.count is None and n >= 8 * (d + 1 + math.prod(data.y.shape[1:]))
+    pays = (
+        is_squared and data.total_weight is None and n >= 8 * (d + 1 + math.prod(data.y.shape[1:]))
+    )
     if compress or (compress is None and pays):
         return compressed(data)
     num_rows = rows_to_add(n, d) if mesh_of(data) is None else 0

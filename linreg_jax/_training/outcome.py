@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from linreg_jax._numerics import per_example
+from linreg_jax._kernels import per_example
 from linreg_jax._pytrees import as_function
 from linreg_jax._training.layout import Problem, Settings
 from linreg_jax._training.rates import current_rate, largest_stable_rate

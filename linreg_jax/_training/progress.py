@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from linreg_jax._numerics import placed
+from linreg_jax._kernels import placed
 from linreg_jax._training import loop
 from linreg_jax._training.layout import Problem, Settings
 from linreg_jax._training.loop import is_done

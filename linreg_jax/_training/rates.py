@@ -10,7 +10,7 @@ from jax.sharding import AbstractMesh, Mesh
 from jax.typing import ArrayLike, DTypeLike
 
 from linreg_jax._sharding.shards import summed_over_devices
-from linreg_jax.dataset import Dataset, multiplies_bias, total_weight
+from linreg_jax.dataset import Dataset, bias_multipliers, mean_divisor
 from linreg_jax.diagnosis import diagnose
 from linreg_jax.gradients import vectorized
 from linreg_jax.losses import Loss
@@ -65,11 +65,11 @@ def _safe_rate(
     n, b = data.X.shape[0], batch_size
     squares = jnp.sum(data.X * data.X, axis=1)
     if intercept:
-        squares = squares + multiplies_bias(data) ** 2
+        squares = squares + bias_multipliers(data) ** 2
     if data.sample_weight is not None:
         squares = squares * data.sample_weight
     curvature = 1.0 if loss.curvature is None else loss.curvature  # huber's and log_cosh's bound
-    share = n / total_weight(data) if loss.reduction == "mean" else n
+    share = n / mean_divisor(data) if loss.reduction == "mean" else n
     ridge = 2 * sum(p.strength for p in loss.penalties if isinstance(p, Ridge))
     single = curvature * share * jnp.max(squares)
     whole = largest_curvature - ridge

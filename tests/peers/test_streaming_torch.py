@@ -16,4 +16,4 @@ def test_a_loader_is_an_iterable_of_chunks():
     Z = np.column_stack([np.ones(50), X, y]).astype(np.float64)
     # The products are rounded once a row in float32.
     assert relative_error(ours.T @ ours, Z.T @ Z) < 2e-6
-    assert float(small.count) == 50
+    assert float(small.total_weight) == 50

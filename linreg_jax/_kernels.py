@@ -1,4 +1,4 @@
-"""Arithmetic that every room does the same way."""
+"""Products and sums written as they are because of XLA: behind each is one line of arithmetic."""
 
 import functools
 import math

@@ -25,7 +25,7 @@ def two_sum(a: Array, b: Array) -> Pair:
     return total, (a - (total - moved)) + (b - moved)
 
 
-def doubled_add(a: Pair, b: Pair) -> Pair:
+def add_pairs(a: Pair, b: Pair) -> Pair:
     """The sum of two pairs, as a pair."""
     high, lost = two_sum(a[0], b[0])
     low = lost + a[1] + b[1]
@@ -45,7 +45,7 @@ def add_product(pair: Pair, a: Array, b: Array, low: Array | float) -> Pair:
     return total, lost
 
 
-def doubled_sum(pair: Pair, axis: int) -> Pair:
+def sum_pairs(pair: Pair, axis: int) -> Pair:
     """The sum of the pairs along an axis, as a pair."""
     zero = jnp.zeros((), pair[0].dtype)
-    return lax.reduce(pair, (zero, zero), doubled_add, (axis,))
+    return lax.reduce(pair, (zero, zero), add_pairs, (axis,))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from linreg_jax._numerics import (
+from linreg_jax._kernels import (
     for_each_example,
     predictions,
     rows_in_block,
