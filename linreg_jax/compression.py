@@ -17,6 +17,7 @@ from jax import lax
 from linreg_jax._algebra.blocks import sum_over_blocks
 from linreg_jax._algebra.linalg import centred_factor, centring, target_columns, weighted_rows
 from linreg_jax._kernels import matmul
+from linreg_jax._typing import Array, Float
 from linreg_jax._validation import shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed, mean_divisor
 
@@ -130,7 +131,7 @@ def combine(a: Dataset, b: Dataset) -> Dataset:
 
 
 @functools.partial(jax.jit, static_argnames="method")
-def _compress(data, method):
+def _compress(data: Dataset, method: Literal["gram", "qr"]) -> Dataset:
     rows = data._replace(y=target_columns(data.y), total_weight=None)
     d, k = data.X.shape[1], rows.y.shape[1]
     if method == "qr":
@@ -143,7 +144,7 @@ def _compress(data, method):
     return Dataset(F[:, 1 : 1 + d], y, bias_column=F[:, 0], total_weight=mean_divisor(data))
 
 
-def _factor_of_gram(data):
+def _factor_of_gram(data: Dataset) -> Float[Array, "m m"]:
     """[m, m] the factor of the Gram matrix of the centred rows, targets [n, k].
 
     With A = [X y], centred nearly enough for large means not to eat the digits of the products, the
@@ -154,7 +155,7 @@ def _factor_of_gram(data):
     """
     centre = centring(data)
 
-    def products(block):
+    def products(block: Dataset) -> Float[Array, "m m"]:
         b, X, y = weighted_rows(centre.centred(block))
         # Xᵀ X by itself: XLA would copy X to take in the few columns of y and b.
         yb = jnp.concatenate([y, b[:, None]], axis=1)
@@ -171,18 +172,20 @@ def _factor_of_gram(data):
     return centre.undo(F)
 
 
-def _without_rounding(difference, minuend):
+def _without_rounding(
+    difference: Float[Array, " m"], minuend: Float[Array, " m"]
+) -> Float[Array, " m"]:
     """`difference`, 0 where it is only the rounding of what it was taken from."""
     return jnp.where(difference <= 32 * jnp.finfo(minuend.dtype).eps * minuend, 0, difference)
 
 
-def _root(G, length):
+def _root(G: Float[Array, "m m"], length: Float[Array, " m"]) -> Float[Array, "m m"]:
     """[m, m] F with FᵀF = G, positive semi-definite up to rounding; its columns have `length`."""
     unit = jnp.where(length > 0, length, 1)
     scaled = G / unit[:, None] / unit[None, :]
     scaled = jnp.where(jnp.eye(G.shape[0], dtype=bool), 1, scaled)
 
-    def by_eigenvalues(scaled):
+    def by_eigenvalues(scaled: Float[Array, "m m"]) -> Float[Array, "m m"]:
         values, vectors = jnp.linalg.eigh(scaled)
         return jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T
 

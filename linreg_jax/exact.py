@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import lax
 
 from linreg_jax._algebra.blocks import sum_over_blocks
 from linreg_jax._algebra.centring import power_of_two, without_zero_weight
@@ -16,6 +16,7 @@ from linreg_jax._algebra.least_squares import corrected, factors
 from linreg_jax._algebra.linalg import Centring, target_columns
 from linreg_jax._algebra.quadratic import example_share, require_squared, ridge_strength
 from linreg_jax._kernels import matmul, placed
+from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag, shape_text
 from linreg_jax.dataset import Dataset, as_dataset, bias_multipliers, check_dataset, mean_divisor
 from linreg_jax.losses import Loss, mse
@@ -122,7 +123,9 @@ def solve_line(x: Any, y: Any, sample_weight: Any = None) -> Params:
 
 
 @jax.jit
-def _line(x, y, weight):
+def _line(
+    x: Float[Array, " n"], y: Float[Array, " n"], weight: Float[Array, " n"] | None
+) -> Params:
     weight = jnp.ones_like(x) if weight is None else weight
     # From the heaviest point: what is left of equal x is exactly 0, and little of large ones.
     origin = jnp.argmax(weight)

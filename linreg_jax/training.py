@@ -1,27 +1,19 @@
 """The training loop: `fit`, one compiled scan."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import optax
-from jax import Array
 
-from linreg_jax import _own_functions as own_functions
-from linreg_jax._kernels import placed
-from linreg_jax._pytrees import as_pytree
-from linreg_jax._sharding.shards import checked_num_shards, mesh_of
-from linreg_jax._training import arguments
-from linreg_jax._training.batches import batches_per_epoch
+from linreg_jax._training.arguments import checked_progress
 from linreg_jax._training.debugging import run_watching_nans
-from linreg_jax._training.layout import Problem, Settings, data_for_steps, period_length
 from linreg_jax._training.loop import train
-from linreg_jax._training.optimizers import check_optimizer, check_state
+from linreg_jax._training.prepare import Arguments, prepare
 from linreg_jax._training.progress import Progress, watched
 from linreg_jax._training.result import Average, Best, DivergedError, Fit, Status, TrainState
-from linreg_jax._validation import flag, positive_integer
+from linreg_jax._typing import Array
 from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import ValueAndGradient
-from linreg_jax.losses import check_loss
 from linreg_jax.model import Params
 
 __all__ = ["Average", "Best", "DivergedError", "Fit", "Progress", "Status", "TrainState", "fit"]
@@ -64,7 +56,8 @@ def fit(
     Args:
       loss: what to minimise, a loss of this package or any function `(params, data) -> scalar`.
         A lasso is trained by a proximal step: weights reach exact zeros.
-      params: where to start, `Params`; or the `TrainState` of an earlier fit, to continue it.
+      params: where to start, `Params`; or the `TrainState` of an earlier fit, to continue it with
+        the other arguments as they were.
       data: `Dataset`; X [n, d].
       learning_rate: a number []; or a schedule, step -> rate, whose steps are counted from the
         first fit on; or "auto", for plain gradient descent on squared losses, `huber` and
@@ -119,11 +112,11 @@ def fit(
       >>> fit(half_mse, init_params(data), data, learning_rate=0.26, num_steps=300)
       Fit(out of steps after 300 steps, loss 833.333 -> ...)
     """
-    show = arguments.checked_progress(progress)
-    problem, start, key, settings = prepare(
-        loss,
-        params,
-        data,
+    show = checked_progress(progress)
+    given = Arguments(
+        loss=loss,
+        params=params,
+        data=data,
         learning_rate=learning_rate,
         num_steps=num_steps,
         num_epochs=num_epochs,
@@ -141,6 +134,7 @@ def fit(
         average_from=average_from,
         num_shards=num_shards,
     )
+    problem, start, key, settings = prepare(given)
 
     def run() -> Fit:
         if show is not None:
@@ -148,100 +142,3 @@ def fit(
         return train(problem, start, key, settings=settings)
 
     return run_watching_nans(run, problem, settings)
-
-
-class Prepared(NamedTuple):
-    """What a program is called with; see `loop.train`."""
-
-    problem: Problem
-    start: Params | TrainState
-    key: Array | None
-    settings: Settings
-
-
-def prepare(
-    loss: Callable[[Params, Dataset], Array],
-    params: Params | TrainState,
-    data: Dataset,
-    *,
-    learning_rate: Any,
-    num_steps: int | None = None,
-    num_epochs: int | None = None,
-    batch_size: int | None = None,
-    key: Array | None = None,
-    optimizer: Callable[[Any], optax.GradientTransformation] = optax.sgd,
-    gradient: ValueAndGradient | None = None,
-    tolerance: float | Array | None = None,
-    patience: int | None = None,
-    record_every: int = 1,
-    record_params: bool = False,
-    validation: Dataset | None = None,
-    unroll: int = 1,
-    compress: bool | None = None,
-    average_from: int | Array | None = None,
-    num_shards: int | None = None,
-) -> Prepared:
-    """The arguments of `fit`, validated and laid out."""
-    start = arguments.checked_start(params, data)
-    params = start.params if isinstance(start, TrainState) else start
-    if num_shards is not None:
-        num_shards = positive_integer("num_shards", num_shards)
-    num_shards_shuffled = 1
-    if batch_size is not None:
-        arguments.check_mini_batches(data, batch_size, key, start)
-        num_shards_shuffled = checked_num_shards(num_shards, data, batch_size)
-    check_loss(loss)
-    gradient = own_functions.checked_gradient(gradient, loss)
-    check_optimizer(loss, optimizer)
-    if validation is not None:
-        arguments.check_validation(validation, data)
-    norm_tolerance, stopping = arguments.as_stopping(
-        tolerance, patience, validation, data.X.dtype, is_full_batch=batch_size is None
-    )
-    num_steps = arguments.number_of_steps(data, num_steps, num_epochs, batch_size)
-    record_every = positive_integer("record_every", record_every)
-    unroll = positive_integer("unroll", unroll)
-    first_averaged = arguments.checked_step("average_from", average_from)
-    arguments.check_compress(compress, loss, gradient, batch_size)
-    own_functions.check_own_functions(
-        loss, gradient, params, data, validation, batch_size, num_shards_shuffled
-    )
-    rate = arguments.as_rate(learning_rate, loss, params, data, optimizer, batch_size)
-    check_state(start, optimizer, rate)
-    data_of_steps = data_for_steps(
-        data,
-        loss,
-        batch_size=batch_size,
-        compress=compress,
-        has_own_function=own_functions.is_own_gradient(gradient),
-    )
-    problem = Problem(
-        loss=placed(as_pytree(loss)),
-        gradient=placed(own_functions.gradient_as_pytree(gradient)),
-        data=data_of_steps,
-        learning_rate=placed(rate),
-        validation=validation,
-        tolerance=placed(norm_tolerance),
-        stopping=placed(stopping),
-        average_from=placed(first_averaged),
-    )
-    settings = Settings(
-        num_steps=num_steps,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        record_every=record_every,
-        record_params=flag("record_params", record_params),
-        unroll=unroll,
-        period=period_length(
-            data_of_steps,
-            num_steps=num_steps,
-            batch_size=batch_size,
-            record_every=record_every,
-            has_validation=validation is not None,
-        ),
-        mesh=mesh_of(data_of_steps),
-        num_shards=num_shards_shuffled,
-        measures_losses=batch_size is None
-        or num_steps >= batches_per_epoch(data.X.shape[0], batch_size),
-    )
-    return Prepared(problem, start, arguments.as_key_data(key), settings)

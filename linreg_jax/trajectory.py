@@ -2,17 +2,18 @@
 
 import numbers
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import lax
 
 from linreg_jax._algebra.linalg import centred_factor, target_columns
 from linreg_jax._algebra.path import descend
 from linreg_jax._algebra.quadratic import determined, gram_of_loss, quadratic, require_squared
 from linreg_jax._kernels import on_device, placed
+from linreg_jax._typing import Array, Int
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import Loss
@@ -107,7 +108,7 @@ def trajectory(
     return _trajectory(placed(loss), params, data, rates, counts, momentum)
 
 
-def _whole_numbers(steps):
+def _whole_numbers(steps: Any) -> Int[Array, "..."]:
     """`steps` as an integer array, checked as far as it is known."""
     rule = "steps must be whole numbers from 0 to 2147483647"
     if not isinstance(steps, (jax.Array, np.ndarray, np.generic)):

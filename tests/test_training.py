@@ -364,8 +364,11 @@ def test_converges_where_the_norm_comes_down_to_the_tolerance(x64):
     assert same_bits(stopped.losses[: steps + 1], free.losses[: steps + 1])
     assert stopped.losses.shape == (1000,)
     assert np.isnan(stopped.losses[steps + 1 :]).all()
-    shorter = fit(mse, params, data, learning_rate=0.05, num_steps=steps)
+    shorter = fit(mse, params, data, learning_rate=0.05, num_steps=steps, tolerance=0.0)
     assert same_bits(stopped.params, shorter.params)
+    # A program that cannot end early may round otherwise, by a unit in the last place.
+    plain = fit(mse, params, data, learning_rate=0.05, num_steps=steps)
+    assert relative_error(stopped.params, plain.params) < 1e-15
     again = fit(mse, stopped.state, data, tolerance=1e-3, **settings)
     assert int(again.num_steps) == 0
 
@@ -532,6 +535,22 @@ def test_validation_data_that_are_not_finite_are_told(batched):
     assert result.status == Status.VALIDATION_NOT_FINITE
     with pytest.raises(DivergedError, match="loss on the validation data is not finite"):
         result.raise_if_diverged()
+
+
+def test_validation_data_of_zero_weight_are_told():
+    params, data = make_problem(30, n=40, d=2)
+    nothing = data._replace(sample_weight=jnp.zeros(40))
+    result = fit(mse, params, data, learning_rate=0.1, num_steps=20, validation=nothing, patience=3)
+    assert result.status == Status.VALIDATION_NOT_FINITE
+
+
+@pytest.mark.parametrize("rate", [0.0, optax.linear_schedule(0.1, 0.0, 10)])
+def test_a_rate_of_zero_is_no_minimum_of_a_lasso(rate):
+    params, data = make_problem(32, n=40, d=3)
+    loss = half_mse + lasso(0.1)
+    result = fit(loss, params, data, learning_rate=rate, num_steps=30, tolerance=1e-3)
+    assert result.status == Status.OUT_OF_STEPS
+    assert float(result.gradient_norms[-1]) > 1e-3
 
 
 def test_an_average_that_has_not_begun_is_the_last_iterate():

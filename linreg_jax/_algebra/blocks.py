@@ -85,7 +85,7 @@ def _on_platform(
     )
 
 
-def by_parts(function, rows):
+def by_parts(function: Callable[[Any], Any], rows: Any) -> Any:
     """`function` of equal parts of the rows, none of which lies on two devices.
 
     How rows lie on a mesh is unknown while tracing. That the shards are equal is sure, so what

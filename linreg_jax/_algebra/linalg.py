@@ -5,24 +5,31 @@ b is what multiplies the bias (1, or `bias_column`), S the diagonal of the sampl
 [b X y]ᵀ S [b X y], and its triangular factor keeps twice the digits of the matrix itself.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+import numpy as np
+from jax import lax
 
 from linreg_jax._algebra.blocks import by_parts
 from linreg_jax._algebra.centring import Centre, centre_of, power_of_two, without_zero_weight
 from linreg_jax._kernels import matmul
+from linreg_jax._typing import Array, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers
 
+Columns = TypeVar("Columns", Array, np.ndarray)
 
-def target_columns(y):
+
+def target_columns(y: Columns) -> Columns:
     """Targets [n] or [n, k] as [n, k]."""
     return y[:, None] if y.ndim == 1 else y
 
 
-def weighted_rows(data):
+def weighted_rows(
+    data: Dataset,
+) -> tuple[Float[Array, " n"], Float[Array, "n d"], Float[Array, "n k"]]:
     """The rows times the square root of their weight: `(b [n], X [n, d], y [n, k])`."""
     b, X, y = bias_multipliers(data), data.X, target_columns(data.y)
     if data.sample_weight is None:
@@ -31,17 +38,17 @@ def weighted_rows(data):
     return root * b, root[:, None] * X, root[:, None] * y
 
 
-def _block(data, index, block_rows):
+def _block(data: Dataset, index: Int[Array, ""], block_rows: int) -> Dataset:
     """The `index`-th block of rows, a `Dataset`.
 
     The last block reaches back into the one before, so that all have one shape; the rows that they
-    share weigh 0 in it.
+    share have zero weight in it.
     """
     n = data.X.shape[0]
     first = index * block_rows
     start = jnp.minimum(first, n - block_rows)
 
-    def rows(column):
+    def rows(column: Array) -> Array:
         return lax.dynamic_slice_in_dim(column, start, block_rows) if column.ndim else column
 
     block = jax.tree.map(rows, data)
@@ -52,7 +59,7 @@ def _block(data, index, block_rows):
     return block._replace(sample_weight=weight)
 
 
-def map_blocks(function, data, block_rows):
+def map_blocks(function: Callable[[Dataset], Any], data: Dataset, block_rows: int) -> Any:
     """`function` of one block of rows after the other.
 
     Args:
@@ -70,7 +77,9 @@ def map_blocks(function, data, block_rows):
     return lax.map(lambda i: function(_block(data, i, block_rows)), jnp.arange(num_blocks))
 
 
-def fold_blocks(function, start, data, block_rows):
+def fold_blocks(
+    function: Callable[[Any, Dataset], Any], start: Any, data: Dataset, block_rows: int
+) -> Any:
     """`function(total, block) -> total` from `start` over the blocks, as `map_blocks` has them."""
     n = data.X.shape[0]
     if n <= block_rows:
@@ -81,7 +90,13 @@ def fold_blocks(function, start, data, block_rows):
     )
 
 
-def triangular_factor(data, *, intercept=True, prepare=None, block_rows=None):
+def triangular_factor(
+    data: Dataset,
+    *,
+    intercept: bool = True,
+    prepare: Callable[[Dataset], Dataset] | None = None,
+    block_rows: int | None = None,
+) -> Float[Array, "q m"]:
     """R, upper triangular, with RᵀR = [b X y]ᵀ S [b X y]: everything a squared loss knows.
 
     Blocks of rows are factored one by one and their factors stacked and factored again, as a tree:
@@ -104,18 +119,18 @@ def triangular_factor(data, *, intercept=True, prepare=None, block_rows=None):
         # On the CPU the QR of LAPACK is fastest in blocks so small that it starts no threads.
         block_rows = 8192 // m if m <= 64 else 8 * m
 
-    def factor_of_block(block):
+    def factor_of_block(block: Dataset) -> Array:
         b, X, y = weighted_rows(block if prepare is None else prepare(block))
         columns = [b[:, None], X, y] if intercept else [X, y]
         return jnp.linalg.qr(jnp.concatenate(columns, axis=1), mode="r")
 
-    def factor_of_part(part):
+    def factor_of_part(part: Dataset) -> Array:
         return _stacked_factor(map_blocks(factor_of_block, part, block_rows), block_rows)
 
     return _stacked_factor(by_parts(factor_of_part, data._replace(total_weight=None)), block_rows)
 
 
-def _stacked_factor(factors, block_rows):
+def _stacked_factor(factors: Float[Array, "t p m"], block_rows: int) -> Float[Array, "q m"]:
     """[min(q p, m), m] the factor of factors [q, p, m] stacked, of about block_rows rows a time."""
     m = factors.shape[2]
     group = max(2, block_rows // m)
@@ -198,7 +213,7 @@ class ScaledColumns(NamedTuple):
     rank: Array
 
 
-def scale_columns(F):
+def scale_columns(F: Float[Array, "q d"]) -> ScaledColumns:
     """`ScaledColumns` of F [q, d]."""
     length = jnp.linalg.norm(F, axis=0)
     length = jnp.where(length > 0, length, 1)

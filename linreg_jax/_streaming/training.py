@@ -15,6 +15,7 @@ from linreg_jax._training import arguments
 from linreg_jax._training.debugging import run_watching_nans
 from linreg_jax._training.loop import train
 from linreg_jax._training.optimizers import check_optimizer, check_state, flat_state
+from linreg_jax._training.prepare import Arguments, prepare
 from linreg_jax._training.rates import current_rate
 from linreg_jax._training.result import DivergedError, Fit, Status, TrainState
 from linreg_jax._validation import positive_integer
@@ -22,7 +23,6 @@ from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import ValueAndGradient
 from linreg_jax.losses import Loss, check_loss
 from linreg_jax.model import Params
-from linreg_jax.training import prepare
 
 
 class ChunkState(NamedTuple):
@@ -289,9 +289,10 @@ def _fit_chunk(loss, state, data, order, *, learning_rate, **settings) -> Fit:
         rate = jax.tree_util.Partial(_later, as_pytree(learning_rate), state.step)
         counts = jax.tree.map(jnp.zeros_like, state.optimizer_state)
         start = start._replace(optimizer_state=counts)
-    problem, start, key, plan = prepare(
+    given = Arguments(
         loss, start, data, learning_rate=rate, num_epochs=1, compress=False, **settings
     )
+    problem, start, key, plan = prepare(given)
     plan = plan._replace(measures_losses=False)
     fitted = run_watching_nans(lambda: train(problem, start, key, settings=plan), problem, plan)
     ended = fitted.state._replace(step=state.step + fitted.state.step, key=state.key)

@@ -72,7 +72,7 @@ def mini_batches(
     """
     n = data.X.shape[0]
 
-    def of_some_shards(rows, key, steps, first):
+    def of_some_shards(rows: Dataset, key: Array, steps: Array, first: Array | int) -> Dataset:
         """The parts of the batches that shards `first`, `first` + 1, ... give."""
         number = rows.X.shape[0] * num_shards // n
         by_shard = jax.tree.map(lambda a: a.reshape(number, -1, *a.shape[1:]), rows)
@@ -89,7 +89,7 @@ def mini_batches(
     if mesh is None:
         return of_some_shards(data, key, steps, 0)
 
-    def of_this_device(rows, key, steps):
+    def of_this_device(rows: Dataset, key: Array, steps: Array) -> Dataset:
         first = lax.axis_index(DATA_AXIS) * (num_shards // mesh.shape[DATA_AXIS])
         return of_some_shards(rows, key, steps, first)
 
@@ -147,23 +147,25 @@ def scan_batches(
     return carry, jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), records)
 
 
-def _from_one_shard(data, key, steps, batch_size, shard, num_shards):
+def _from_one_shard(
+    data: Dataset, key: Array, steps: Array, batch_size: int, shard: Array | int, num_shards: int
+) -> Dataset:
     """What one shard of several gives to the batches of some steps; see `mini_batches`."""
     n = data.X.shape[0]
     epochs, batches = jnp.divmod(steps, batches_per_epoch(n, batch_size))
     within = jnp.arange(batch_size, dtype=batches.dtype)
     positions = batches[:, None] * batch_size + within[None, :]
 
-    def examples_at(place):
+    def examples_at(place: tuple[Array, Array]) -> Array:
         epoch, position = place
         order = jax.random.fold_in(key, epoch * num_shards + shard)
         return shuffled_index(order, n, jnp.minimum(position, n - 1))
 
     # A loop over the steps, and not one map of them all, because XLA would fuse that with what
-    # follows and compute an example's place anew for every number of its row.
+    # follows and compute an example's index anew for every number of its row.
     index = lax.map(examples_at, (epochs, positions))
 
-    def rows(column):
+    def rows(column: Array) -> Array:
         # Every index is below n: saying so spares a test of each.
         return column.at[index].get(mode="promise_in_bounds")
 
@@ -187,7 +189,7 @@ def pad(data: Dataset, num_rows: int) -> Dataset:
     if weight is None:
         weight = jnp.ones(data.X.shape[0], data.X.dtype)
 
-    def padded(column):
+    def padded(column: Array) -> Array:
         if column.ndim == 0:  # total_weight
             return column
         return jnp.pad(column, [(0, num_rows), *[(0, 0)] * (column.ndim - 1)])

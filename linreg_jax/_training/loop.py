@@ -20,6 +20,7 @@ from linreg_jax._training.parts import (
     init_average,
     init_best,
     look_at_validation,
+    measured_on,
     select,
 )
 from linreg_jax._training.rates import current_rate, euclidean_norm
@@ -116,7 +117,7 @@ def period(problem: Problem, settings: Settings, carry: Carry) -> Carry:
     steps, validation_losses = carry.histories
     steps = jax.tree.map(lambda history, part: _write(history, part, carry.period), steps, records)
     if problem.validation is not None and validation_losses is not None:
-        validation_loss = as_function(problem.loss)(state.params, problem.validation)
+        validation_loss = measured_on(problem.validation, problem.loss, state.params)
         state = look_at_validation(problem, state, validation_loss, was_running)
         measured = jnp.where(was_running, validation_loss, jnp.nan)
         validation_losses = _write(validation_losses, measured[None], carry.period)
@@ -146,12 +147,9 @@ def step(
     )
     if isinstance(loss, Loss) and loss.proximal_penalties:
         rate = current_rate(problem.learning_rate, state.step, value.dtype)
-        weights = params.weights
-        for penalty in loss.proximal_penalties:
-            value = value + penalty(state.params.weights)
-            weights = penalty.prox(weights, rate)
-        params = params._replace(weights=weights)
-        gradient = _gradient_mapping(state.params, params, rate)
+        value = value + sum(penalty(state.params.weights) for penalty in loss.proximal_penalties)
+        params = _proximal_step(loss, params, rate)
+        gradient = _gradient_mapping(gradient, state.params, params, rate)
 
     norm = euclidean_norm(gradient)
     running = (state.status == Status.RUNNING) & (state.step < end)
@@ -178,12 +176,28 @@ def step(
     return state._replace(status=status.astype(jnp.int32)), record
 
 
+def _proximal_step(loss: Loss, params: Params, rate: Array) -> Params:
+    """The parameters after the `prox` of each penalty that is not smooth."""
+    weights = params.weights
+    for penalty in loss.proximal_penalties:
+        weights = penalty.prox(weights, rate)
+    return params._replace(weights=weights)
+
+
 def _write(history: Array, part: Array, period: Array) -> Array:
     """The history with the records of a period at their place."""
     return lax.dynamic_update_slice_in_dim(history, part, period * part.shape[0], axis=0)
 
 
-def _gradient_mapping(params: Params, new_params: Params, rate: Array) -> Params:
-    """(params - new_params) / rate: what a gradient is to a proximal step, 0 at the minimum."""
+def _gradient_mapping(smooth: Params, params: Params, moved: Params, rate: Array) -> Params:
+    """(params - moved) / rate: what a gradient is to a proximal step, 0 at the minimum.
+
+    At a rate of 0, where nothing moves, the gradient of the smooth part.
+    """
     inverse = 1 / jnp.where(rate > 0, rate, 1)
-    return jax.tree.map(lambda old, new: (old - new) * inverse, params, new_params)
+    return jax.tree.map(
+        lambda slope, old, new: jnp.where(rate > 0, (old - new) * inverse, slope),
+        smooth,
+        params,
+        moved,
+    )

@@ -1,5 +1,6 @@
 """Parts that a run has or has not: the mean of its iterates, and stopping on validation data."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
@@ -10,6 +11,8 @@ from jax.typing import ArrayLike
 from linreg_jax._pytrees import as_function
 from linreg_jax._training.layout import Problem
 from linreg_jax._training.result import Average, Best, Status, TrainState
+from linreg_jax.dataset import Dataset
+from linreg_jax.model import Params
 
 Tree = TypeVar("Tree")
 
@@ -37,14 +40,24 @@ def add_to_average(average: Average, state: TrainState, average_from: ArrayLike)
 
 def init_best(problem: Problem, state: TrainState) -> Best | None:
     """The best parameters that a run starts with: none where it does not stop on validation."""
-    if problem.stopping is None:
+    if problem.stopping is None or problem.validation is None:
         return None
     if state.best is None:
-        loss = as_function(problem.loss)(state.params, problem.validation)
+        loss = measured_on(problem.validation, problem.loss, state.params)
         return Best(state.params, loss, num_waited=jnp.zeros((), jnp.int32))
     # A run that continues after an early stop waits again.
     stopped = state.status == Status.STOPPED_EARLY
     return state.best._replace(num_waited=jnp.where(stopped, 0, state.best.num_waited))
+
+
+def measured_on(
+    validation: Dataset, loss: Callable[[Params, Dataset], Array], params: Params
+) -> Array:
+    """[] the loss on validation data; NaN where all of them have zero weight."""
+    value = as_function(loss)(params, validation)
+    if validation.sample_weight is None:
+        return value
+    return jnp.where(jnp.any(validation.sample_weight > 0), value, jnp.nan)
 
 
 def look_at_validation(
