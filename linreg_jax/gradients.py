@@ -36,7 +36,7 @@ from linreg_jax._kernels import (
     sum_of_examples,
     weighted_row_sum,
 )
-from linreg_jax._pytrees import as_function, as_pytree
+from linreg_jax._pytrees import Pytree, as_function, as_pytree
 from linreg_jax._validation import positive_integer, shown
 from linreg_jax.dataset import Dataset, bias_multipliers, check_dataset
 from linreg_jax.losses import Loss, example_weights
@@ -45,9 +45,8 @@ from linreg_jax.model import Params, check_params, residuals
 ValueAndGradient = Callable[[Params, Dataset], tuple[Array, Params]]
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class LossGradient:
+class LossGradient(Pytree):
     """The value and gradient of a loss by one of the ways of this module.
 
     Call it as `jax.value_and_grad(loss)`. It is a pytree, as its loss is, so that the loss's

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from linreg_jax._kernels import per_example, placed, sum_of_examples
-from linreg_jax._pytrees import as_function, as_pytree
+from linreg_jax._pytrees import Pytree, as_function, as_pytree
 from linreg_jax._validation import (
     is_not_negative,
     is_positive,
@@ -46,9 +46,8 @@ from linreg_jax.model import Params, check_params, residuals
 from linreg_jax.penalties import Penalty, lasso, ridge
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Loss:
+class Loss(Pytree):
     """What every loss is: a function `(params, data) -> scalar` that knows its own derivative.
 
     Attributes:
@@ -61,11 +60,10 @@ class Loss:
         several.
 
     Example:
-      A loss of your own is a subclass that gives `rho` and `psi` (elementwise, in the units of the
-      residual), made a pytree so that its fields can be traced:
+      A loss of your own is a frozen dataclass that gives `rho` and `psi` (elementwise, in the units
+      of the residual). As every `Loss` it is a pytree, so that its fields can be traced:
 
-      >>> @jax.tree_util.register_dataclass
-      ... @dataclasses.dataclass(frozen=True)
+      >>> @dataclasses.dataclass(frozen=True)
       ... class Cauchy(Loss):
       ...     scale: float = 1.0
       ...
@@ -209,7 +207,6 @@ def example_weights(loss: Loss, data: Dataset) -> Array:
     return 1 / total if data.sample_weight is None else data.sample_weight / total
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SquaredError(Loss):
     """The squared error in its four customary scalings: `mse`, `half_mse`, `sse` and `half_sse`.
@@ -253,7 +250,6 @@ class SquaredError(Loss):
         return scaled + {"mean": "mse", "sum": "sse"}[self.reduction]
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AbsoluteError(Loss):
     """The absolute error, `mae`: Σ s abs(r) / Σ s, whose minimiser is the median.
@@ -284,7 +280,6 @@ class AbsoluteError(Loss):
         return "mae" if self.reduction == "mean" else "mae(reduction='sum')"
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Huber(Loss):
     """The Huber loss, `huber(delta)`: squared near the target, linear far from it; the mean.
@@ -319,7 +314,6 @@ class Huber(Loss):
         return (-self.delta, self.delta)
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Quantile(Loss):
     """The pinball loss, `quantile(level)`, whose minimiser is a quantile; the mean.
@@ -354,7 +348,6 @@ class Quantile(Loss):
         return (0.0,)
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LogCosh(Loss):
     """The loss `log_cosh()`: r²/2 near 0, abs(r) - log 2 far out, smooth everywhere; the mean.
@@ -382,7 +375,6 @@ class LogCosh(Loss):
         return jnp.tanh(r)
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EpsilonInsensitive(Loss):
     """The loss of support vector regression, `epsilon_insensitive(epsilon)`; the mean.

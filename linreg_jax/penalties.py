@@ -12,16 +12,15 @@ divided by.
 import dataclasses
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
+from linreg_jax._pytrees import Pytree
 from linreg_jax._validation import is_not_negative, scalar_setting
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Penalty:
+class Penalty(Pytree):
     """strength Σ rho(w) over the weights. Added to a loss; `ridge` and `lasso` make one.
 
     A subclass gives `rho` and `psi`, elementwise functions, and `name`.
@@ -61,7 +60,6 @@ class Penalty:
         return f"{self.name}({self.strength})"
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Ridge(Penalty):
     """The squared (L2) penalty, `ridge(strength)`: strength Σ w², gradient 2 strength w.
@@ -79,7 +77,6 @@ class Ridge(Penalty):
         return 2 * w
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Lasso(Penalty):
     """The absolute (L1) penalty, `lasso(strength)`: strength Σ abs(w), gradient strength sign(w).

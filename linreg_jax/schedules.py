@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from linreg_jax._pytrees import Pytree
 from linreg_jax._validation import is_not_negative, positive_integer, scalar_setting, shown
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Invscaling:
+class Invscaling(Pytree):
     """A schedule, `invscaling(initial_rate)`: rate(step) = initial_rate / (step + 1)^power.
 
     Attributes:

@@ -176,7 +176,6 @@ def test_catches_features_not_transposed():
     assert not report.ok
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SlopeOneAtZero(AbsoluteError):
     """What jnp.abs and an r >= 0 make of the absolute error at an exact fit."""
@@ -223,7 +222,6 @@ def test_catches_a_plain_function_with_a_slope_at_an_exact_fit(dtype):
     check_gradients(careful, params, data).raise_if_wrong()
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cauchy(Loss):
     """A user's loss; `error` is how wrong its handwritten derivative is."""

@@ -214,7 +214,6 @@ EVERY_WAY = [
 TRACED = []
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Traced(Loss):
     """A loss that remembers when Python runs through it."""

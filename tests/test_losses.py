@@ -168,7 +168,6 @@ def test_compressed_rows_are_for_squared_losses_only():
 
 
 def test_a_loss_of_ones_own():
-    @jax.tree_util.register_dataclass
     @dataclasses.dataclass(frozen=True)
     class Cauchy(Loss):
         scale: float = 1.0

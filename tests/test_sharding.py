@@ -51,7 +51,6 @@ def mesh_of(devices):
     return Mesh(np.array(jax.devices()[:devices]), ("data",))
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class OneOfAll(Loss):
     """The loss of a number: so that one program, mapped over the numbers, trains them all."""

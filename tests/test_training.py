@@ -236,7 +236,6 @@ def test_the_average_is_the_mean_of_the_iterates_from_a_step_on(x64):
 # Compiled once, mapped, differentiated
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Counted(Loss):
     """Half the squared error times a scale, which counts how often it is traced."""
