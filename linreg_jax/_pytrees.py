@@ -26,7 +26,6 @@ class Pytree:
         )
 
 
-@functools.cache
 def _fields(cls: type[Any], *, static: bool) -> tuple[str, ...]:
     return tuple(
         field.name

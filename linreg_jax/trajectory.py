@@ -93,7 +93,11 @@ def trajectory(
     require_squared(loss, "trajectory")
     check_params(params, data.X, data.y)
     rule = "a finite number, at least 0"
-    given = np.asarray(learning_rate) if isinstance(learning_rate, Sequence) else learning_rate
+    given = (
+        np.asarray(learning_rate)
+        if isinstance(learning_rate, (list, tuple, range))
+        else learning_rate
+    )
     rates = on_device(scalar_setting("learning_rate", given, rule, is_not_negative), data.X.dtype)
     momentum = on_device(scalar_setting("momentum", momentum, rule, is_not_negative), data.X.dtype)
     counts = _whole_numbers(steps)
