@@ -4,7 +4,6 @@ It cannot know about compressed rows or about padding. Where weights are unavoid
 a partial last mini-batch), it is first held to what a weight of 0 means: an example left out.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from linreg_jax._pytrees import as_function, as_pytree
 from linreg_jax._validation import is_traced, shown
 from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import LossGradient, ValueAndGradient
-from linreg_jax.losses import Loss, mse
+from linreg_jax.losses import Loss
 from linreg_jax.model import Params
 
 _FACTORIES = (
@@ -79,13 +78,6 @@ def _same_loss(one: Callable, other: Callable) -> bool:
         return False
     pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
     return all(is_traced(a) or is_traced(b) or bool(np.all(a == b)) for a, b in pairs)
-
-
-def gradient_as_pytree(gradient: ValueAndGradient) -> ValueAndGradient:
-    """A gradient as an argument of a compiled function; one of `gradients` without its loss."""
-    if isinstance(gradient, LossGradient):
-        return dataclasses.replace(gradient, loss=mse)  # in place of which the loop puts the loss
-    return as_pytree(gradient)
 
 
 def check_own_functions(

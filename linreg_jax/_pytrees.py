@@ -26,43 +26,47 @@ class Pytree:
         )
 
 
-def _fields(cls: type[Any], *, static: bool) -> tuple[str, ...]:
-    return tuple(
-        field.name
-        for field in dataclasses.fields(cls)
-        if bool(field.metadata.get("static")) == static
-    )
+_names: dict[type, tuple[tuple[str, ...], tuple[str, ...]]] = {}  # static and traced fields
 
 
-def _structure(value: Pytree) -> tuple[type, tuple[Any, ...]]:
-    static = tuple(getattr(value, name) for name in _fields(type(value), static=True))
-    return type(value), static
+def _field_names(cls: type) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the static and of the traced fields, found once for a class."""
+    if cls not in _names:
+        fields = dataclasses.fields(cls)
+        static = tuple(field.name for field in fields if field.metadata.get("static"))
+        _names[cls] = static, tuple(field.name for field in fields if field.name not in static)
+    return _names[cls]
 
 
-def _children(value: Pytree) -> tuple[tuple[Any, ...], tuple[type, tuple[Any, ...]]]:
-    children = tuple(getattr(value, name) for name in _fields(type(value), static=False))
-    return children, _structure(value)
+def _children(value: Pytree) -> tuple[list[Any], tuple[type, tuple[Any, ...]]]:
+    cls = type(value)
+    static, traced = _field_names(cls)
+    structure = tuple([getattr(value, name) for name in static])
+    return [getattr(value, name) for name in traced], (cls, structure)
 
 
 def _children_with_keys(
     value: Pytree,
-) -> tuple[tuple[tuple[GetAttrKey, Any], ...], tuple[type, tuple[Any, ...]]]:
-    names = _fields(type(value), static=False)
-    return tuple((GetAttrKey(name), getattr(value, name)) for name in names), _structure(value)
+) -> tuple[list[tuple[GetAttrKey, Any]], tuple[type, tuple[Any, ...]]]:
+    children, structure = _children(value)
+    names = _field_names(type(value))[1]
+    return [(GetAttrKey(n), child) for n, child in zip(names, children, strict=True)], structure
 
 
 def _rebuilt(
     cls: type[Pytree], structure: tuple[type, tuple[Any, ...]], children: tuple[Any, ...]
 ) -> Pytree:
     value = object.__new__(cls)
-    names = _fields(cls, static=True) + _fields(cls, static=False)
-    for name, part in zip(names, (*structure[1], *children), strict=True):
+    static, traced = _field_names(cls)
+    for name, part in zip((*static, *traced), (*structure[1], *children), strict=True):
         object.__setattr__(value, name, part)  # as the dataclass is frozen
     return value
 
 
 def as_pytree(function: Callable) -> Any:
     """A function as a pytree: as it is where it is one, else wrapped, a constant of the program."""
+    if isinstance(function, Pytree):
+        return function
     if any(leaf is function for leaf in jax.tree.leaves(function)):
         return jax.tree_util.Partial(function)
     return function

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from linreg_jax._algebra.double_word import add_pairs
@@ -108,6 +109,8 @@ def by_parts(function: Callable[[Any], Any], rows: Any) -> Any:
 
 def _sum_here(term: Callable[[Any], Any], rows: Any, block_rows: int) -> Any:
     term_at, first, starts = _blocks(term, rows, block_rows)
+    if starts.size == 0:
+        return first
     start, treedef = jax.tree.flatten(first)
 
     def add_block(totals: list[Any], at: Array) -> tuple[list[Any], None]:
@@ -116,20 +119,26 @@ def _sum_here(term: Callable[[Any], Any], rows: Any, block_rows: int) -> Any:
             for total, amount in zip(totals, jax.tree.leaves(term_at(at)), strict=True)
         ], None
 
-    totals, _ = lax.scan(add_block, [(total, jnp.zeros_like(total)) for total in start], starts)
+    totals, _ = lax.scan(
+        add_block, [(total, jnp.zeros_like(total)) for total in start], jnp.asarray(starts)
+    )
     return jax.tree.unflatten(treedef, [high + low for high, low in totals])
 
 
 def _max_here(term: Callable[[Any], Any], rows: Any, block_rows: int) -> Any:
     term_at, first, starts = _blocks(term, rows, block_rows)
+    if starts.size == 0:
+        return first
     return lax.scan(
-        lambda largest, at: (jax.tree.map(jnp.maximum, largest, term_at(at)), None), first, starts
+        lambda largest, at: (jax.tree.map(jnp.maximum, largest, term_at(at)), None),
+        first,
+        jnp.asarray(starts),
     )[0]
 
 
 def _blocks(
     term: Callable[[Any], Any], rows: Any, block_rows: int
-) -> tuple[Callable[[Array], Any], Any, Array]:
+) -> tuple[Callable[[Array], Any], Any, np.ndarray]:
     """`term` of the block that starts at a row, of the first block, and where the others start.
 
     No array is padded: a partial block is the first by itself.
@@ -139,9 +148,11 @@ def _blocks(
     num_blocks, remaining = divmod(n, block_rows)
 
     def term_at(start: Array | int, size: int = block_rows) -> Any:
+        if size == n:
+            return term(rows)
         return term(jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), rows))
 
-    starts = block_rows * jnp.arange(num_blocks)
+    starts = block_rows * np.arange(num_blocks)
     if remaining:
         return term_at, term_at(n - remaining, remaining), starts
     return term_at, term_at(0), starts[1:]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from linreg_jax._training.layout import Problem, Settings
+from linreg_jax._training.layout import Problem, Settings, value_and_gradient
 from linreg_jax._training.result import Fit, Status
 from linreg_jax._validation import is_traced
 
@@ -25,5 +25,5 @@ def run_watching_nans(run: Callable[[], Fit], problem: Problem, settings: Settin
     with jax.debug_nans(False):
         fitted = run()
     if not is_traced(fitted.status) and np.any(np.asarray(fitted.status) == Status.DIVERGED):
-        problem.value_and_gradient(settings.mesh)(fitted.state.params, problem.data)
+        value_and_gradient(problem, settings)(fitted.state.params, problem.data)
     return fitted

@@ -4,7 +4,6 @@ There are two units of time: a step, and a period of several, after which the lo
 writes down what the steps recorded, measures the validation loss and sees whether the run is over.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -48,7 +47,8 @@ class Problem(NamedTuple):
 
     Attributes:
       loss: `(params, data) -> scalar`, a pytree.
-      gradient: a drop-in for `jax.value_and_grad(loss)`, a pytree.
+      own_gradient: the caller's drop-in for `jax.value_and_grad(loss)`, a pytree; None where it is
+        one of `gradients`, which `Settings` names.
       data: `Dataset` that the steps are taken on.
       learning_rate: [] or a schedule, a pytree.
       validation: `Dataset` or None.
@@ -58,7 +58,7 @@ class Problem(NamedTuple):
     """
 
     loss: Callable[[Params, Dataset], Array]
-    gradient: ValueAndGradient
+    own_gradient: ValueAndGradient | None
     data: Dataset
     learning_rate: LearningRate
     validation: Dataset | None
@@ -71,14 +71,6 @@ class Problem(NamedTuple):
         """Whether something other than a divergence may end the run before its last step."""
         return self.tolerance is not None or self.stopping is not None
 
-    def value_and_gradient(self, mesh: Mesh | AbstractMesh | None) -> ValueAndGradient:
-        """The gradient of the part of the loss that is smooth, over the devices of a mesh."""
-        loss, gradient = as_function(self.loss), as_function(self.gradient)
-        if isinstance(gradient, LossGradient):
-            smooth = loss.smooth_part if isinstance(loss, Loss) else loss
-            gradient = dataclasses.replace(gradient, loss=smooth)
-        return summed_over_devices(gradient, mesh)
-
 
 class Settings(NamedTuple):
     """What a program is compiled for; hashable.
@@ -87,6 +79,7 @@ class Settings(NamedTuple):
       num_steps: steps to take, at most.
       batch_size: None for full batches.
       optimizer: the factory given to `fit`.
+      way, way_settings: of the `LossGradient` that the steps take; None for the caller's own.
       record_every: steps from one record to the next.
       record_params: whether the parameters are recorded too.
       unroll: of the loop over a period's steps.
@@ -99,6 +92,8 @@ class Settings(NamedTuple):
     num_steps: int
     batch_size: int | None
     optimizer: Callable[[LearningRate], optax.GradientTransformation]
+    way: Callable[..., tuple[Array, Params]] | None
+    way_settings: tuple[int | None, ...]
     record_every: int
     record_params: bool
     unroll: int
@@ -118,6 +113,21 @@ class Settings(NamedTuple):
         if self.period % self.record_every == 0:
             return self.record_every
         return self.period if self.record_every % self.period == 0 else 1
+
+
+def smooth_part(problem: Problem) -> Callable[[Params, Dataset], Array]:
+    """The loss without the penalties that are trained by their `prox`."""
+    loss = as_function(problem.loss)
+    return loss.smooth_part if isinstance(loss, Loss) else loss
+
+
+def value_and_gradient(problem: Problem, settings: Settings) -> ValueAndGradient:
+    """The gradient of the smooth part of the loss, over the devices of a mesh."""
+    if settings.way is None:
+        own: ValueAndGradient = as_function(problem.own_gradient)
+        return own
+    gradient = LossGradient(settings.way, smooth_part(problem), settings.way_settings)
+    return summed_over_devices(gradient, settings.mesh)
 
 
 def period_length(

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from linreg_jax._pytrees import as_function
 from linreg_jax._training.batches import scan_batches
-from linreg_jax._training.layout import Problem, Settings
+from linreg_jax._training.layout import Problem, Settings, smooth_part, value_and_gradient
 from linreg_jax._training.optimizers import flat_state, transformation_of, update_params
 from linreg_jax._training.outcome import Carry, Histories, Record, finish
 from linreg_jax._training.parts import (
@@ -135,12 +135,11 @@ def step(
 ) -> tuple[TrainState, Record]:
     """One step on a batch, or none where the run has ended or is at `end`."""
     loss = as_function(problem.loss)
-    smooth = loss.smooth_part if isinstance(loss, Loss) else loss
     value, gradient, params, optimizer_state = update_params(
         settings.optimizer,
         problem.learning_rate,
-        problem.value_and_gradient(settings.mesh),
-        smooth,
+        value_and_gradient(problem, settings),
+        smooth_part(problem),
         state.params,
         state.optimizer_state,
         batch,

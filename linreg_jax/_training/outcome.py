@@ -8,10 +8,9 @@ from jax import Array
 
 from linreg_jax._kernels import per_example
 from linreg_jax._pytrees import as_function
-from linreg_jax._training.layout import Problem, Settings
+from linreg_jax._training.layout import Problem, Settings, value_and_gradient
 from linreg_jax._training.rates import current_rate, largest_stable_rate
 from linreg_jax._training.result import Fit, Status, TrainState
-from linreg_jax.gradients import LossGradient
 from linreg_jax.losses import Loss, example_weights
 from linreg_jax.model import Params
 
@@ -103,9 +102,8 @@ def _final_loss(problem: Problem, settings: Settings, params: Params) -> Array:
     """[] the loss of all examples at the parameters; NaN where it is not measured."""
     if not settings.measures_losses:
         return jnp.full((), jnp.nan, params.weights.dtype)
-    gradient = as_function(problem.gradient)
-    if settings.batch_size is None and not isinstance(gradient, LossGradient):
-        return gradient(params, problem.data)[0]  # the value that the history holds
+    if settings.batch_size is None and settings.way is None:  # the value that the history holds
+        return value_and_gradient(problem, settings)(params, problem.data)[0]
     return as_function(problem.loss)(params, problem.data)
 
 

@@ -17,7 +17,7 @@ from linreg_jax._training.result import TrainState
 from linreg_jax._typing import Array
 from linreg_jax._validation import flag, positive_integer
 from linreg_jax.dataset import Dataset
-from linreg_jax.gradients import ValueAndGradient
+from linreg_jax.gradients import LossGradient, ValueAndGradient
 from linreg_jax.losses import check_loss
 from linreg_jax.model import Params
 
@@ -73,7 +73,7 @@ def prepare(given: Arguments) -> Prepared:
     )
     problem = _problem(given, params, gradient)
     check_state(start, given.optimizer, problem.learning_rate)
-    settings = _settings(given, problem.data, num_shards)
+    settings = _settings(given, gradient, problem.data, num_shards)
     return Prepared(problem, start, arguments.as_key_data(given.key), settings)
 
 
@@ -105,7 +105,7 @@ def _problem(given: Arguments, params: Params, gradient: ValueAndGradient) -> Pr
     )
     return Problem(
         loss=placed(as_pytree(loss)),
-        gradient=placed(own_functions.gradient_as_pytree(gradient)),
+        own_gradient=None if isinstance(gradient, LossGradient) else placed(as_pytree(gradient)),
         data=data_for_steps(
             data,
             loss,
@@ -121,7 +121,9 @@ def _problem(given: Arguments, params: Params, gradient: ValueAndGradient) -> Pr
     )
 
 
-def _settings(given: Arguments, data: Dataset, num_shards: int) -> Settings:
+def _settings(
+    given: Arguments, gradient: ValueAndGradient, data: Dataset, num_shards: int
+) -> Settings:
     """The settings of the program, whose steps are taken on `data`."""
     num_steps = arguments.number_of_steps(
         given.data, given.num_steps, given.num_epochs, given.batch_size
@@ -132,6 +134,8 @@ def _settings(given: Arguments, data: Dataset, num_shards: int) -> Settings:
         num_steps=num_steps,
         batch_size=given.batch_size,
         optimizer=given.optimizer,
+        way=gradient.way if isinstance(gradient, LossGradient) else None,
+        way_settings=gradient.settings if isinstance(gradient, LossGradient) else (),
         record_every=record_every,
         record_params=flag("record_params", given.record_params),
         unroll=positive_integer("unroll", given.unroll),
