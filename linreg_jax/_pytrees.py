@@ -63,16 +63,36 @@ def _rebuilt(
     return value
 
 
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True, eq=False)
+class _OfItsClass:
+    """A dataclass that the caller registered, with its class as a part of the structure."""
+
+    value: Any
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.value(*arguments)
+
+    def tree_flatten(self) -> tuple[tuple[Any], type]:
+        return (self.value,), type(self.value)
+
+    @classmethod
+    def tree_unflatten(cls, _: type, children: tuple[Any]) -> "_OfItsClass":
+        return cls(*children)
+
+
 def as_pytree(function: Callable) -> Any:
     """A function as a pytree: as it is where it is one, else wrapped, a constant of the program."""
     if isinstance(function, Pytree):
         return function
     if any(leaf is function for leaf in jax.tree.leaves(function)):
         return jax.tree_util.Partial(function)
-    return function
+    return _OfItsClass(function) if dataclasses.is_dataclass(function) else function
 
 
 def as_function(pytree: Any) -> Any:
     """The function back from `as_pytree`."""
+    if isinstance(pytree, _OfItsClass):
+        return pytree.value
     is_wrapped = type(pytree) is jax.tree_util.Partial and not pytree.args and not pytree.keywords
     return pytree.func if is_wrapped else pytree

@@ -61,7 +61,8 @@ class Loss(Pytree):
 
     Example:
       A loss of your own is a frozen dataclass that gives `rho` and `psi` (elementwise, in the units
-      of the residual). As every `Loss` it is a pytree, so that its fields can be traced:
+      of the residual). As every `Loss` it is a pytree already (do not register it again),
+      whose fields can be traced:
 
       >>> @dataclasses.dataclass(frozen=True)
       ... class Cauchy(Loss):

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from linreg_jax import Loss, gradients, invscaling, lasso, mae, mse, ridge
+from linreg_jax import Loss, fit, gradients, invscaling, lasso, mae, mse, ridge
+from linreg_jax._pytrees import as_function, as_pytree
 from tests.reference import TABLE
+from tests.support import make_problem, relative_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,22 @@ def test_no_two_functions_have_one_structure(wrapped):
         assert one != other, (one, other)
     for function in FUNCTIONS:
         assert jax.tree.structure(function) == jax.tree.structure(function)
+
+
+def test_dataclasses_that_the_caller_registered_are_told_apart():
+    def registered(name):
+        made = dataclasses.make_dataclass(name, [("rate", float)], frozen=True)
+        made.__call__ = lambda self, step: self.rate
+        return jax.tree_util.register_dataclass(made)(0.1)
+
+    one, other = registered("One"), registered("Other")
+    assert jax.tree.structure(as_pytree(one)) != jax.tree.structure(as_pytree(other))
+    assert as_function(as_pytree(one)) is one
+    params, data = make_problem(0, n=20, d=2)
+    expected = fit(mse, params, data, learning_rate=0.1, num_steps=5).params
+    for schedule in (one, other):
+        found = fit(mse, params, data, learning_rate=schedule, num_steps=5).params
+        assert relative_error(found, expected) < 1e-6  # the same steps in float32
 
 
 def test_a_function_is_taken_apart_and_put_together():
