@@ -53,7 +53,7 @@ class Centre(NamedTuple):
         scaled, origin = self.scaled(columns), self.origin[None, :]
         if b is None:
             return two_sum(scaled, -origin)
-        return two_sum(*add_product((scaled, jnp.zeros_like(scaled)), b[:, None], -origin, 0))
+        return two_sum(*add_product((scaled, jnp.zeros_like(scaled)), b[:, None], -origin, 0.0))
 
     def centred(self, columns: Array, b: Array | None) -> Array:
         """[n, m] columns / unit - b (origin + mean)."""

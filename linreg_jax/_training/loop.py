@@ -8,7 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
 
 from linreg_jax._pytrees import as_function
 from linreg_jax._training.batches import scan_batches
@@ -25,6 +25,7 @@ from linreg_jax._training.parts import (
 )
 from linreg_jax._training.rates import current_rate, euclidean_norm
 from linreg_jax._training.result import Fit, Status, TrainState
+from linreg_jax._typing import Array, Bool, Float, Int
 from linreg_jax.dataset import Dataset
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
@@ -81,7 +82,7 @@ def init(
     return Carry(state, state.step, zero, Histories(steps, validation_losses), initial_loss)
 
 
-def is_done(carry: Carry, settings: Settings) -> Array:
+def is_done(carry: Carry, settings: Settings) -> Bool[Array, ""]:
     """[] bool, whether the run has ended or taken all its steps."""
     ended = carry.state.status != Status.RUNNING
     return ended | (carry.state.step >= carry.first_step + settings.num_steps)
@@ -129,7 +130,7 @@ def period(problem: Problem, settings: Settings, carry: Carry) -> Carry:
 def step(
     problem: Problem,
     settings: Settings,
-    end: Array,
+    end: Int[Array, ""],
     state: TrainState,
     batch: Dataset,
 ) -> tuple[TrainState, Record]:
@@ -175,7 +176,7 @@ def step(
     return state._replace(status=status.astype(jnp.int32)), record
 
 
-def _proximal_step(loss: Loss, params: Params, rate: Array) -> Params:
+def _proximal_step(loss: Loss, params: Params, rate: Float[Array, ""]) -> Params:
     """The parameters after the `prox` of each penalty that is not smooth."""
     weights = params.weights
     for penalty in loss.proximal_penalties:

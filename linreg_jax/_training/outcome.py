@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 
 from linreg_jax._kernels import per_example
 from linreg_jax._pytrees import as_function
 from linreg_jax._training.layout import Problem, Settings, value_and_gradient
 from linreg_jax._training.rates import current_rate, largest_stable_rate
 from linreg_jax._training.result import Fit, Status, TrainState
+from linreg_jax._typing import Array, Bool, Float, Int
 from linreg_jax.losses import Loss, example_weights
 from linreg_jax.model import Params
 
@@ -24,7 +24,7 @@ class Record(NamedTuple):
       params: the `Params` before the step, or None.
     """
 
-    numbers: Array
+    numbers: Float[Array, "*steps 2"]
     params: Params | None
 
 
@@ -37,7 +37,7 @@ class Histories(NamedTuple):
     """
 
     steps: Record
-    validation_losses: Array | None
+    validation_losses: Float[Array, " v"] | None
 
 
 class Carry(NamedTuple):
@@ -52,10 +52,10 @@ class Carry(NamedTuple):
     """
 
     state: TrainState
-    first_step: Array
-    period: Array
+    first_step: Int[Array, ""]
+    period: Int[Array, ""]
     histories: Histories
-    initial_loss: Array
+    initial_loss: Float[Array, ""]
 
 
 def finish(problem: Problem, carry: Carry, settings: Settings) -> Fit:
@@ -98,7 +98,7 @@ def finish(problem: Problem, carry: Carry, settings: Settings) -> Fit:
     )
 
 
-def _final_loss(problem: Problem, settings: Settings, params: Params) -> Array:
+def _final_loss(problem: Problem, settings: Settings, params: Params) -> Float[Array, ""]:
     """[] the loss of all examples at the parameters; NaN where it is not measured."""
     if not settings.measures_losses:
         return jnp.full((), jnp.nan, params.weights.dtype)
@@ -107,7 +107,9 @@ def _final_loss(problem: Problem, settings: Settings, params: Params) -> Array:
     return as_function(problem.loss)(params, problem.data)
 
 
-def _has_increased(problem: Problem, settings: Settings, initial: Array, final: Array) -> Array:
+def _has_increased(
+    problem: Problem, settings: Settings, initial: Float[Array, ""], final: Float[Array, ""]
+) -> Bool[Array, ""]:
     """[] bool, whether the loss ended larger than it began.
 
     By more than rounding may do, for full batches; by more than itself for mini-batches, whose

@@ -5,12 +5,12 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 from jax.typing import ArrayLike
 
 from linreg_jax._pytrees import as_function
 from linreg_jax._training.layout import Problem
 from linreg_jax._training.result import Average, Best, Status, TrainState
+from linreg_jax._typing import Array, Bool, Float
 from linreg_jax.dataset import Dataset
 from linreg_jax.model import Params
 
@@ -52,7 +52,7 @@ def init_best(problem: Problem, state: TrainState) -> Best | None:
 
 def measured_on(
     validation: Dataset, loss: Callable[[Params, Dataset], Array], params: Params
-) -> Array:
+) -> Float[Array, ""]:
     """[] the loss on validation data; NaN where all of them have zero weight."""
     value = as_function(loss)(params, validation)
     if validation.sample_weight is None:
@@ -61,7 +61,10 @@ def measured_on(
 
 
 def look_at_validation(
-    problem: Problem, state: TrainState, validation_loss: Array, was_running: Array
+    problem: Problem,
+    state: TrainState,
+    validation_loss: Float[Array, ""],
+    was_running: Bool[Array, ""],
 ) -> TrainState:
     """The best parameters so far, and whether to stop: no better ones, or a loss not finite."""
     if problem.stopping is None or state.best is None:
@@ -86,6 +89,6 @@ def look_at_validation(
     )
 
 
-def select(condition: Array, new: Tree, old: Tree) -> Tree:
+def select(condition: Bool[Array, ""], new: Tree, old: Tree) -> Tree:
     """`new` where the condition holds, leaf by leaf, in the dtypes of `old`."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b).astype(b.dtype), new, old)

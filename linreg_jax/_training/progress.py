@@ -4,9 +4,10 @@ import functools
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -86,23 +87,19 @@ def watched(
         )
     bar: _Bar = _bar(settings.num_steps) if show is True else _Caller(show)
     carry = _init(problem, start, key, settings)
-    carry = jax.block_until_ready(
-        _advance(problem, carry, placed(np.int32(0)), settings)
-    )  # compiles
+    carry = _advance(problem, carry, 0, settings)  # compiles
     began = looked = time.perf_counter()
     period, periods = 0, 1
     try:
         while not is_done(carry, settings):
             period = period + periods
-            carry = jax.block_until_ready(
-                _advance(problem, carry, placed(np.int32(period)), settings)
-            )
+            carry = _advance(problem, carry, period, settings)
             now = time.perf_counter()
             pace = periods / max(now - looked, 1e-6)
             periods, looked = max(1, min(2 * periods, int(pace * _SECONDS))), now
             bar.show(_measure(problem, settings, carry, now - began))
     except KeyboardInterrupt:
-        interrupted = np.int32(Status.INTERRUPTED)
+        interrupted = jnp.asarray(Status.INTERRUPTED, jnp.int32)
         carry = carry._replace(state=carry.state._replace(status=interrupted))
     finally:
         bar.close()
@@ -142,6 +139,7 @@ def _measure(problem: Problem, settings: Settings, carry: Carry, seconds: float)
     )
 
 
+@runtime_checkable
 class _Bar(Protocol):
     """What shows a run."""
 

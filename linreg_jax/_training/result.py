@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax import Array
 
+from linreg_jax._typing import Array, Float, Int, UInt32
 from linreg_jax._validation import is_traced, shape_text
 from linreg_jax.model import Params
 
@@ -56,7 +56,7 @@ class Average(NamedTuple):
     """
 
     params: Params
-    num_steps: Array
+    num_steps: Int[Array, "*runs"]
 
 
 class Best(NamedTuple):
@@ -69,8 +69,8 @@ class Best(NamedTuple):
     """
 
     params: Params
-    loss: Array
-    num_waited: Array
+    loss: Float[Array, "*runs"]
+    num_waited: Int[Array, "*runs"]
 
 
 class TrainState(NamedTuple):
@@ -88,9 +88,9 @@ class TrainState(NamedTuple):
 
     params: Params
     optimizer_state: tuple[Array, ...]
-    key: Array | None
-    step: Array
-    status: Array
+    key: UInt32[Array, "*runs 2"] | None
+    step: Int[Array, "*runs"]
+    status: Int[Array, "*runs"]
     average: Average | None = None
     best: Best | None = None
 
@@ -122,16 +122,16 @@ class Fit(NamedTuple):
     """
 
     params: Params
-    losses: Array
-    gradient_norms: Array
-    validation_losses: Array | None
+    losses: Float[Array, "*runs m"]
+    gradient_norms: Float[Array, "*runs m"]
+    validation_losses: Float[Array, "*runs v"] | None
     path: Params | None
-    initial_loss: Array
-    final_loss: Array
-    num_steps: Array
-    status: Array
-    learning_rate: Array
-    largest_stable_rate: Array
+    initial_loss: Float[Array, "*runs"]
+    final_loss: Float[Array, "*runs"]
+    num_steps: Int[Array, "*runs"]
+    status: Int[Array, "*runs"]
+    learning_rate: Float[Array, "*runs"]
+    largest_stable_rate: Float[Array, "*runs"]
     state: TrainState
 
     @property
