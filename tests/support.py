@@ -94,10 +94,21 @@ def make_problem(
     return params, as_dataset(X.astype(dtype), y.astype(dtype), sample_weight)
 
 
+def gram(data: Dataset) -> np.ndarray:
+    """All that a squared loss knows of the data, [b X y]ᵀ S [b X y], in float64."""
+    X, y = np.asarray(data.X, np.float64), np.asarray(data.y, np.float64)
+    n = len(X)
+    b = np.ones(n) if data.bias_column is None else np.asarray(data.bias_column, np.float64)
+    s = np.ones(n) if data.sample_weight is None else np.asarray(data.sample_weight, np.float64)
+    rows = np.column_stack([b, X, y])
+    return (rows.T * s) @ rows
+
+
 def cut(data: Dataset, sizes: Sequence[int]) -> list[tuple[np.ndarray, ...]]:
     """(X, y) or (X, y, sample_weight) in NumPy, of so many rows each."""
     columns = [np.asarray(column) for column in data[:3] if column is not None]
     ends = np.cumsum(sizes)
+    assert ends[-1] == len(columns[0])
     return [tuple(c[e - s : e] for c in columns) for s, e in zip(sizes, ends, strict=True)]
 
 
