@@ -63,9 +63,7 @@ def assert_ways_agree(params, data, dtype):
         expected = [g for g in gradient if g is not None]
         for way, (found_value, found) in ways.items():
             assert isinstance(found, Params)
-            assert jax.tree.map(lambda p: (p.shape, p.dtype), found) == jax.tree.map(
-                lambda p: (p.shape, p.dtype), params
-            )
+            chex.assert_trees_all_equal_shapes_and_dtypes(found, params)
             error = relative_error(found, expected)
             assert error < TOLERANCE[dtype], f"{name} by {way}: gradient off by {error:.1e}"
             error = relative_error(found_value, value)
