@@ -50,7 +50,9 @@ def several_by_vmap(name: str) -> str:
     return f"for several, jax.vmap(lambda {name}: ...)(jnp.array([...]))"
 
 
-def require_shape(name: str, array: Array, shape: Sequence[int | str], meaning: str) -> None:
+def require_shape(
+    name: str, array: Array | np.ndarray | np.generic, shape: Sequence[int | str], meaning: str
+) -> None:
     """Raises ValueError unless `array.shape == shape`.
 
     Args:

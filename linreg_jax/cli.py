@@ -27,6 +27,10 @@ def main(argv: list[str] | None = None) -> int:
 
     Raises:
       SystemExit: after --help, and where the arguments cannot be read.
+
+    Example:
+      >>> main(["fit", "no-such.csv", "--target", "price"])  # what is wrong: on standard error
+      2
     """
     with prepared_streams():
         return _run(make_parser(), argv)

@@ -36,6 +36,13 @@ def demonstrate(*, seed: int | None = None) -> int:
 
     Raises:
       FileNotFoundError, ValueError: the embedded data is missing or damaged.
+
+    Example:
+      >>> demonstrate(seed=0)
+      Hubble 1929: the velocity of 24 nebulae by their distance
+      ...
+      solve_line (means) ...
+      0
     """
     data = load_hubble()
     start = init_params(data, key=None if seed is None else jax.random.key(seed), scale=100.0)

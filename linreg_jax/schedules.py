@@ -6,12 +6,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from linreg_jax._pytrees import Pytree
 from linreg_jax._validation import is_not_negative, positive_integer, scalar_setting, shown
@@ -34,7 +35,7 @@ class Invscaling(Pytree):
         return self.initial_rate / (step + 1.0) ** self.power
 
 
-def invscaling(initial_rate: float | Array, *, power: float | Array = 0.25) -> Invscaling:
+def invscaling(initial_rate: ArrayLike, *, power: ArrayLike = 0.25) -> Invscaling:
     """The schedule of scikit-learn's `learning_rate="invscaling"`::
 
         rate(step) = initial_rate / (step + 1)^power
@@ -143,9 +144,9 @@ def adaptive(
     optimizer: Callable[[Any], optax.GradientTransformation] = optax.sgd,
     *,
     factor: float = 0.2,
-    patience: int = 5,
+    patience: SupportsIndex = 5,
     tolerance: float = 1e-3,
-    every: int = 1,
+    every: SupportsIndex = 1,
 ) -> Adaptive:
     """The rate of scikit-learn's `learning_rate="adaptive"`, for any optimizer.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from linreg_jax._algebra.linalg import centred_factor, target_columns
 from linreg_jax._algebra.path import descend
@@ -38,9 +39,9 @@ def trajectory(
     params: Params,
     data: Dataset,
     *,
-    learning_rate: float | Array | Sequence[float],
-    steps: int | Array | Sequence[int],
-    momentum: float | Array = 0.0,
+    learning_rate: ArrayLike | Sequence[float],
+    steps: ArrayLike | Sequence[int],
+    momentum: ArrayLike = 0.0,
 ) -> Trajectory:
     """Full-batch gradient descent after any number of steps, with no loop over them.
 

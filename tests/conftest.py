@@ -1,9 +1,12 @@
 """Strict flags for the whole suite, before anything runs on a device."""
 
-import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+from hypothesis import settings
 
 from linreg_jax.cli import main
 from tests import command_line
@@ -11,57 +14,78 @@ from tests import command_line
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-PEERS = ("sklearn", "torch", "sympy", "statsmodels", "pyarrow")
-missing_peers = [name for name in PEERS if importlib.util.find_spec(name) is None]
-collect_ignore = ["peers"] if missing_peers else []
-
-
-def pytest_report_header():
-    if missing_peers:
-        return (
-            f"tests/peers not collected, missing {', '.join(missing_peers)}: pip install .[peers]"
-        )
-    return "tests/peers collected: every peer is installed"
+settings.register_profile(
+    "same every time", derandomize=True, deadline=None, max_examples=20, database=None
+)
+settings.load_profile("same every time")
 
 
 @pytest.fixture(params=["float32", "float64"])
-def dtype(request):
+def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
     """The test once in each dtype; float64 with x64 on, float32 with it off, as users run."""
     with jax.enable_x64(request.param == "float64"):
         yield request.param
 
 
 @pytest.fixture
-def x64():
+def x64() -> Iterator[None]:
     """The test with x64 on."""
     with jax.enable_x64(True):
         yield
 
 
-def pytest_make_parametrize_id(config, val):
+def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
     """Functions by name, not by address: every process must give a test the same name."""
     return getattr(val, "__name__", None) if callable(val) else None
 
 
+@pytest.fixture(autouse=True)
+def checker_may_refuse_types(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under jaxtyping's checker, arguments of a wrong type are refused by it, before us.
+
+    So is a name that is none of a `Literal`. Shapes and other values stay ours to refuse.
+    """
+    if not request.config.getoption("jaxtyping_packages", None):
+        return
+    from jaxtyping import TypeCheckError
+
+    raises = pytest.raises
+    messages = {
+        TypeError: "^Type-check error whilst checking the parameters",
+        ValueError: "Expected type: .*Literal",
+    }
+
+    def or_by_the_checker(
+        expected: type[BaseException], match: str | None = None
+    ) -> pytest.RaisesExc:
+        if match is None or expected not in messages:
+            return raises(expected, match=match)
+        return raises((expected, TypeCheckError), match=f"{match}|{messages[expected]}")
+
+    monkeypatch.setattr(pytest, "raises", or_by_the_checker)
+
+
 @pytest.fixture(scope="module")
-def numbers():
+def numbers() -> tuple[np.ndarray, np.ndarray]:
     """`(X, y)` for the command line."""
     return command_line.make_numbers()
 
 
 @pytest.fixture
-def table(numbers, tmp_path):
+def table(numbers: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> Path:
     """The path of a CSV file of them. All tests fit as many rows, or each would compile anew."""
     return command_line.write(tmp_path / "table.csv", *numbers)
 
 
 @pytest.fixture
-def run(capsys):
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[object, str, str]]:
     """Arguments -> `(code, out, err)` of the command line."""
 
-    def run(*arguments):
+    def run(*arguments: object) -> tuple[object, str, str]:
         try:
-            code = main([str(argument) for argument in arguments])
+            code: object = main([str(argument) for argument in arguments])
         except SystemExit as stop:
             code = stop.code
         out, err = capsys.readouterr()

@@ -1,32 +1,54 @@
 """What several test files need: one measure of error, and problems to solve."""
 
 import itertools
+from collections.abc import Sequence
+from typing import TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from hypothesis import strategies as st
+from jax.typing import ArrayLike
 
-from linreg_jax import Params, as_dataset
+from linreg_jax import Dataset, Params, as_dataset
+
+Tree = TypeVar("Tree")
 
 
-def flat(tree):
+def flat(tree: object) -> np.ndarray:
     """All numbers of a pytree in one float64 NumPy vector."""
     leaves = jax.tree.leaves(tree)
     return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in leaves])
 
 
-def relative_error(actual, expected):
+def relative_error(actual: object, expected: object) -> float:
     """The largest difference between two pytrees, relative to the largest expected entry.
 
     An absolute difference where everything expected is 0. Not finite where either is not.
     """
-    actual, expected = flat(actual), flat(expected)
-    assert actual.shape == expected.shape
-    largest = np.abs(expected).max()
-    return np.abs(actual - expected).max() / (largest if largest > 0 else 1.0)
+    found, wanted = flat(actual), flat(expected)
+    assert found.shape == wanted.shape
+    largest = np.abs(wanted).max()
+    return np.abs(found - wanted).max() / (largest if largest > 0 else 1.0)
 
 
-def every_three(*pairs):
+def assert_same_bits(actual: object, expected: object) -> None:
+    """Two pytrees hold the same numbers in the same dtypes, a NaN being as any other."""
+    chex.assert_trees_all_equal(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True)
+
+
+def on_the_host(tree: Tree) -> Tree:
+    """NumPy arrays, which are cut and indexed without compiling anything."""
+    return jax.tree.map(np.asarray, tree)
+
+
+def joined(*histories: Tree) -> Tree:
+    """The histories of several runs as that of one."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *histories)
+
+
+def every_three(*pairs: Sequence[object]) -> list[tuple[object, ...]]:
     """Half of all combinations of pairs of settings: any three of four meet in every way."""
     combinations = itertools.product(*(enumerate(pair) for pair in pairs))
     return [
@@ -37,8 +59,16 @@ def every_three(*pairs):
 
 
 def make_problem(
-    seed, *, n=50, d=4, k=None, weighted=False, intercept=True, dtype="float32", scales=None
-):
+    seed: int,
+    *,
+    n: int = 50,
+    d: int = 4,
+    k: int | None = None,
+    weighted: bool = False,
+    intercept: bool = True,
+    dtype: str = "float32",
+    scales: ArrayLike | None = None,
+) -> tuple[Params, Dataset]:
     """A random `(params, data)`; residuals of every sign, and none on a kink.
 
     Args:
@@ -64,16 +94,25 @@ def make_problem(
     return params, as_dataset(X.astype(dtype), y.astype(dtype), sample_weight)
 
 
-def cut(data, sizes):
+def gram(data: Dataset) -> np.ndarray:
+    """All that a squared loss knows of the data, [b X y]ᵀ S [b X y], in float64."""
+    X, y = np.asarray(data.X, np.float64), np.asarray(data.y, np.float64)
+    n = len(X)
+    b = np.ones(n) if data.bias_column is None else np.asarray(data.bias_column, np.float64)
+    s = np.ones(n) if data.sample_weight is None else np.asarray(data.sample_weight, np.float64)
+    rows = np.column_stack([b, X, y])
+    return (rows.T * s) @ rows
+
+
+def cut(data: Dataset, sizes: Sequence[int]) -> list[tuple[np.ndarray, ...]]:
     """(X, y) or (X, y, sample_weight) in NumPy, of so many rows each."""
     columns = [np.asarray(column) for column in data[:3] if column is not None]
     ends = np.cumsum(sizes)
+    assert ends[-1] == len(columns[0])
     return [tuple(c[e - s : e] for c in columns) for s, e in zip(sizes, ends, strict=True)]
 
 
-def same_bits(a, b):
-    a, b = jax.tree.leaves(a), jax.tree.leaves(b)
-    return len(a) == len(b) and all(
-        x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True)
-        for x, y in zip(a, b, strict=True)
-    )
+def cuts(total: int) -> st.SearchStrategy[list[int]]:
+    """Sizes of pieces that a table of so many rows falls into, in order."""
+    places = st.sets(st.integers(1, total - 1), max_size=6)
+    return places.map(lambda found: np.diff([0, *sorted(found), total]).tolist())

@@ -25,7 +25,7 @@ from linreg_jax import (
 from linreg_jax._training.batches import batches_per_epoch, mini_batches
 from linreg_jax.streaming import fit_chunks, open_chunks
 from tests.reference import TABLE, value_and_gradient
-from tests.support import cut, make_problem, relative_error, same_bits
+from tests.support import assert_same_bits, cut, make_problem, relative_error
 
 KEY = jax.random.key(3)
 batches_of = jax.jit(mini_batches, static_argnames="batch_size")
@@ -139,11 +139,11 @@ def test_a_run_goes_on_anywhere_as_if_it_had_never_stopped(way, tmp_path):
     for taken in (1, 3, 5, 8, 9):
         save(states[taken - 1], tmp_path / "state")
         again = fit_chunks(loss, load(tmp_path / "state"), chunks, **{**settings, "key": None})
-        assert same_bits(again.params, whole.params)
-        assert same_bits(again.state, whole.state)
-        assert same_bits(again.losses, whole.losses[taken:])
+        assert_same_bits(again.params, whole.params)
+        assert_same_bits(again.state, whole.state)
+        assert_same_bits(again.losses, whole.losses[taken:])
     finished = fit_chunks(loss, whole.state, chunks, **settings)
-    assert same_bits(finished.state, whole.state)
+    assert_same_bits(finished.state, whole.state)
     assert finished.losses.shape == (0,)
     longer = fit_chunks(loss, whole.state, chunks, **{**settings, "num_epochs": 4})
     assert longer.losses.shape == (3,)
@@ -160,7 +160,7 @@ def test_chunks_may_be_a_function_of_the_epoch():
     settings = {"learning_rate": 0.1, "num_epochs": 3, "batch_size": 5, "key": KEY}
     fitted = fit_chunks(mse, params, of_epoch, **settings)
     assert asked == [0, 1, 2]
-    assert same_bits(fitted, fit_chunks(mse, params, chunks, **settings))
+    assert_same_bits(fitted, fit_chunks(mse, params, chunks, **settings))
 
 
 def test_files_train_as_arrays_do(tmp_path):
@@ -170,7 +170,7 @@ def test_files_train_as_arrays_do(tmp_path):
     settings = {"learning_rate": 0.1, "num_epochs": 2, "batch_size": 5, "key": KEY}
     chunks = open_chunks(tmp_path / "X.npy", tmp_path / "y.npy", rows=10)
     fitted = fit_chunks(mse, params, chunks, **settings)
-    assert same_bits(fitted, fit_chunks(mse, params, cut(data, [10, 10]), **settings))
+    assert_same_bits(fitted, fit_chunks(mse, params, cut(data, [10, 10]), **settings))
 
 
 @pytest.mark.parametrize("at", [0, 1])

@@ -17,11 +17,11 @@ import pytest
 
 from linreg_jax import Params
 from linreg_jax._cli import job
-from linreg_jax._training.result import Status
 from linreg_jax.checking import Comparison, GradientReport
 from linreg_jax.cli import main
 from linreg_jax.saving import load, save
 from linreg_jax.tables import ColumnModel
+from linreg_jax.training import Status
 from tests.command_line import ROWS, assert_refused
 
 

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from linreg_jax import Dataset, Params, as_dataset, half_mse, half_sse, huber, mae, mse, ridge, sse
 from linreg_jax.compression import combine, compress
 from linreg_jax.dataset import is_compressed
-from tests.support import every_three, flat, make_problem, relative_error
+from tests.support import every_three, flat, gram, make_problem, relative_error
 
 LOSSES = {"mse": mse, "half_mse": half_mse, "sse": sse, "half_sse": half_sse}
 SCALE = {"mse": 1.0, "half_mse": 0.5, "sse": 1.0, "half_sse": 0.5}
@@ -163,16 +163,6 @@ def test_gradient_descent_takes_the_same_path(dtype, method):
         theta = theta - 0.05 * gradient
     # Rounding of 200 steps that contract; measured 5e-7 and 1e-15.
     assert relative_error(params, theta) < {"float32": 5e-6, "float64": 1e-13}[dtype]
-
-
-def gram(data):
-    """All that a squared loss knows of the data, [b X y]ᵀ S [b X y], in float64."""
-    X, y = np.asarray(data.X, np.float64), np.asarray(data.y, np.float64)
-    n = len(X)
-    b = np.ones(n) if data.bias_column is None else np.asarray(data.bias_column, np.float64)
-    s = np.ones(n) if data.sample_weight is None else np.asarray(data.sample_weight, np.float64)
-    rows = np.column_stack([b, X, y])
-    return (rows.T * s) @ rows
 
 
 @pytest.mark.parametrize("k", [None, 2])

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,9 +63,7 @@ def assert_ways_agree(params, data, dtype):
         expected = [g for g in gradient if g is not None]
         for way, (found_value, found) in ways.items():
             assert isinstance(found, Params)
-            assert jax.tree.map(lambda p: (p.shape, p.dtype), found) == jax.tree.map(
-                lambda p: (p.shape, p.dtype), params
-            )
+            chex.assert_trees_all_equal_shapes_and_dtypes(found, params)
             error = relative_error(found, expected)
             assert error < TOLERANCE[dtype], f"{name} by {way}: gradient off by {error:.1e}"
             error = relative_error(found_value, value)
@@ -178,17 +177,16 @@ def test_ways_are_mapped_over_hyper_parameters():
 
 
 def test_equal_losses_compile_once():
-    traces = []
+    chex.clear_trace_counter()
 
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def loss_value(loss, params, data):
-        traces.append(loss)
         return loss(params, data)
 
     params, data = make_problem(8)
     for delta in (1.0, 2, np.float32(3.0), jnp.array(4.0)):
         loss_value(huber(delta), params, data)
-    assert len(traces) == 1
     assert huber(1.0) == huber(1)
     assert hash(huber(1.0)) == hash(huber(1))
 

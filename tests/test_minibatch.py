@@ -22,8 +22,7 @@ from linreg_jax import (
 )
 from linreg_jax._training import batches
 from linreg_jax._training.batches import batches_per_epoch, mini_batches, pad
-from tests.support import make_problem, relative_error, same_bits
-from tests.test_training import joined, on_the_host
+from tests.support import assert_same_bits, joined, make_problem, on_the_host, relative_error
 
 KEY = jax.random.key(0)
 batches_of = jax.jit(mini_batches, static_argnames="batch_size")
@@ -61,7 +60,7 @@ def test_another_key_is_another_order_and_any_part_can_be_asked_for():
     other = batches_of(data, jax.random.key(1), np.arange(20), batch_size=8)
     assert not np.array_equal(whole.y, other.y)
     part = batches_of(data, KEY, np.array([3, 17]), batch_size=8)
-    assert same_bits(part, jax.tree.map(lambda column: column[[3, 17]], whole))
+    assert_same_bits(part, jax.tree.map(lambda column: column[[3, 17]], whole))
 
 
 def numpy_run(psi, params, data, key, *, rate, num_steps, batch_size, mean=True):
@@ -109,7 +108,7 @@ def test_batches_are_gathered_together_or_alone(monkeypatch):
     whole = run(41)
     monkeypatch.setattr(batches, "_GATHERED", 5 * 4 * 3)  # five batches at a time, and one is left
     fives = run(42)
-    assert same_bits(np.asarray(fives.losses)[:41], whole.losses)
+    assert_same_bits(np.asarray(fives.losses)[:41], whole.losses)
 
 
 def test_two_parts_are_the_whole_bit_for_bit():
@@ -122,8 +121,8 @@ def test_two_parts_are_the_whole_bit_for_bit():
     for cut in (1, 23):
         first = run(params, cut, KEY)
         second = run(first.state, 50 - cut)
-        assert same_bits(second.state, whole.state)
-        assert same_bits(joined(first.losses, second.losses), whole.losses)
+        assert_same_bits(second.state, whole.state)
+        assert_same_bits(joined(first.losses, second.losses), whole.losses)
 
 
 def test_keys_of_every_kind_and_many_at_once():
@@ -133,7 +132,7 @@ def test_keys_of_every_kind_and_many_at_once():
         return fit(mse, params, data, learning_rate=0.05, num_epochs=2, batch_size=8, key=key)
 
     old_style, typed = jax.random.PRNGKey(5), jax.random.key(5)
-    assert same_bits(run(old_style).state, run(typed).state)
+    assert_same_bits(run(old_style).state, run(typed).state)
     assert run(jax.random.key(5, impl="rbg")).state.key.shape == (2,)
     keys = jax.random.split(typed, 3)
     mapped = on_the_host(jax.vmap(run)(keys))
@@ -168,8 +167,8 @@ def test_stops_on_validation_and_keeps_the_best(x64):
     assert epochs == stopped
     assert float(validation_loss(result.params, validation)) == pytest.approx(best, rel=1e-12)
     free = fit(mse, params, data, num_steps=int(result.num_steps), **settings)
-    assert same_bits(free.validation_losses, losses[:epochs])
-    assert same_bits(free.params, result.state.params)  # the last iterate is there to go on from
+    assert_same_bits(free.validation_losses, losses[:epochs])
+    assert_same_bits(free.params, result.state.params)  # the last iterate is there to go on from
     # Going on, it waits anew: three epochs before it stops again.
     again = fit(mse, result.state, data, num_epochs=200, tolerance=1e-3, patience=3, **settings)
     assert again.status == Status.STOPPED_EARLY

@@ -7,7 +7,7 @@ import pytest
 
 from linreg_jax import mse
 from linreg_jax.streaming import ChunkError, compress_chunks, fit_chunks
-from tests.support import make_problem, same_bits
+from tests.support import assert_same_bits, make_problem
 
 KEY = jax.random.key(3)
 
@@ -30,14 +30,14 @@ def test_a_chunk_of_zero_weight_takes_no_step(place):
     states = []
     fitted = fit_chunks(mse, params, chunks, after_chunk=states.append, **settings)
     wanted = fit_chunks(mse, params, weighted, **settings)
-    assert same_bits(fitted.params, wanted.params)
-    assert same_bits(fitted.state, wanted.state)
-    assert same_bits(fitted.losses, wanted.losses)
+    assert_same_bits(fitted.params, wanted.params)
+    assert_same_bits(fitted.state, wanted.state)
+    assert_same_bits(fitted.losses, wanted.losses)
     assert [(int(s.epoch), int(s.chunk)) for s in states] == [
         (epoch, chunk) for epoch in range(2) for chunk in (1, 2, 3)
     ]
     for state in states:
-        assert same_bits(fit_chunks(mse, state, chunks, **settings).params, wanted.params)
+        assert_same_bits(fit_chunks(mse, state, chunks, **settings).params, wanted.params)
     assert float(compress_chunks(chunks).total_weight) == 20
     broken = np.where(np.arange(10)[:, None] == 4, np.nan, X[:10]), y[:10], np.zeros(10, "f4")
     with pytest.raises(ChunkError, match="X holds 4 values that are not finite"):
@@ -79,7 +79,7 @@ def test_a_bad_chunk_is_named_and_the_work_so_far_goes_on(bad):
     assert isinstance(error.__cause__, kind)
     assert (int(error.so_far.epoch), int(error.so_far.chunk)) == (1, 1)
     finished = fit_chunks(mse, error.so_far, good, **settings)
-    assert same_bits(finished.state, fit_chunks(mse, params, good, **settings).state)
+    assert_same_bits(finished.state, fit_chunks(mse, params, good, **settings).state)
 
 
 def test_a_state_goes_on_with_chunks_of_its_kind():

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,9 +38,7 @@ def test_every_loss_agrees_with_loops_in_numpy(dtype, k, weighted, intercept):
     params, data = make_problem(1, dtype=dtype, scales=[0.1, 1.0, 30.0], **shape)
     for name, (value, gradient) in every_loss(params, data, block_rows=5).items():
         want, *want_gradient = reference.value_and_gradient(name, params, data)
-        assert jax.tree.map(lambda p: (p.shape, p.dtype), gradient) == jax.tree.map(
-            lambda p: (p.shape, p.dtype), params
-        )
+        chex.assert_trees_all_equal_shapes_and_dtypes(gradient, params)
         want_gradient = [g for g in want_gradient if g is not None]
         assert relative_error(value, want) < TOLERANCE[dtype], name
         assert relative_error(gradient, want_gradient) < TOLERANCE[dtype], name

@@ -9,7 +9,7 @@ import pytest
 
 from linreg_jax import Status, fit, mse
 from linreg_jax.training import Progress
-from tests.support import make_problem, same_bits
+from tests.support import assert_same_bits, make_problem
 
 PARAMS, DATA = make_problem(0, n=60, d=3)
 KEY = jax.random.key(0)
@@ -28,7 +28,7 @@ def test_a_watched_run_is_the_silent_one_bit_for_bit(settings):
     seen = []
     silent = fit(mse, PARAMS, DATA, learning_rate=0.05, **settings)
     watched = fit(mse, PARAMS, DATA, learning_rate=0.05, progress=seen.append, **settings)
-    assert same_bits(watched, silent)
+    assert_same_bits(watched, silent)
     assert seen
     steps = [progress.step for progress in seen]
     assert steps == sorted(steps)
@@ -89,9 +89,9 @@ def test_ctrl_c_leaves_a_state_to_go_on_from():
     assert broken_off.status == Status.INTERRUPTED
     assert 100 < steps < 3000
     whole = run(PARAMS, 3000)
-    assert same_bits(broken_off.losses[:steps], whole.losses[:steps])
+    assert_same_bits(broken_off.losses[:steps], whole.losses[:steps])
     assert np.isnan(broken_off.losses[steps:]).all()
-    assert same_bits(run(broken_off.state, 3000 - steps).state, whole.state)
+    assert_same_bits(run(broken_off.state, 3000 - steps).state, whole.state)
 
 
 def test_is_for_runs_that_are_not_transformed():

@@ -2,6 +2,7 @@
 
 import warnings
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,16 +89,15 @@ def test_invscaling_of_batches_by_its_conversion():
 
 
 def test_invscaling_is_traced(dtype):
-    traces = []
+    chex.clear_trace_counter()
 
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def rate(schedule, step):
-        traces.append(schedule)
         return schedule(step)
 
     assert rate(invscaling(1.0, power=0.5), 3) == 0.5
     assert rate(invscaling(2, power=np.float32(1)), 3) == 0.5
-    assert len(traces) == 1
     rates = jax.vmap(lambda power: invscaling(0.8, power=power)(3))(jnp.array([0.0, 0.5, 1.0]))
     # sqrt and pow round each once
     np.testing.assert_allclose(rates, [0.8, 0.4, 0.2], rtol=4 * float(jnp.finfo(dtype).eps))

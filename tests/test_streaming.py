@@ -10,34 +10,16 @@ import pytest
 from linreg_jax import Dataset, as_dataset, combine, compress, load, save
 from linreg_jax._streaming import staging
 from linreg_jax.streaming import ChunkError, compress_chunks
-from tests.support import make_problem, relative_error
+from tests.support import cut, gram, make_problem, relative_error
 
 # The products are rounded in the dtype and added in float64: as one product of a few hundred rows.
 ROUNDING = {"float32": 2e-6, "float64": 1e-13}
-
-
-def gram(data):
-    """[b X y]ᵀ S [b X y] in float64, one of two data sets that a squared loss cannot tell apart."""
-    X, y = np.asarray(data.X, np.float64), np.asarray(data.y, np.float64)
-    n = len(X)
-    b = np.ones(n) if data.bias_column is None else np.asarray(data.bias_column, np.float64)
-    s = np.ones(n) if data.sample_weight is None else np.asarray(data.sample_weight, np.float64)
-    Z = np.column_stack([b, X, y])
-    return Z.T @ (s[:, None] * Z)
 
 
 def centred_gram(data):
     """`gram` once the column b is eliminated: what large means must leave its digits."""
     G = gram(data)
     return G[1:, 1:] - np.outer(G[0, 1:], G[0, 1:]) / G[0, 0]
-
-
-def cut(data, sizes):
-    """(X, y) or (X, y, sample_weight) in NumPy, of so many rows each."""
-    columns = [np.asarray(c) for c in data[:3] if c is not None]
-    ends = np.cumsum(sizes)
-    assert ends[-1] == len(columns[0])
-    return [tuple(c[e - s : e] for c in columns) for s, e in zip(sizes, ends, strict=True)]
 
 
 def numbers(seed, n, d, dtype, k=None):

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import HuberRegressor, LinearRegression, QuantileRegressor, Ridge
 from sklearn.metrics import mean_squared_error, r2_score
@@ -34,6 +33,7 @@ def in_order(found):
 
 
 def test_the_fit_is_that_of_linear_regression_and_ols(diabetes, capsys):
+    sm = pytest.importorskip("statsmodels.api")
     path, X, y = diabetes
     found = fitted(capsys, path, "--float64")
     assert found["features"] == load_diabetes().feature_names

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from sklearn.linear_model import LinearRegression, Ridge
 
 from linreg_jax import as_dataset, mse, ridge, solve, sse
@@ -29,6 +28,7 @@ def test_ridge(problem, alpha):
 
 
 def test_weighted_least_squares(problem):
+    sm = pytest.importorskip("statsmodels.api")
     X, y = problem
     weight = np.random.default_rng(0).uniform(0.1, 3.0, len(y))
     peer = sm.WLS(y, sm.add_constant(X), weights=weight).fit().params

@@ -1,11 +1,12 @@
 """Data frames of pandas, whose columns may have no common dtype in NumPy."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from linreg_jax import as_dataset
 from linreg_jax.tables import read_table
+
+pd = pytest.importorskip("pandas")
 
 
 @pytest.mark.parametrize("convert", [lambda frame: frame, lambda frame: frame.convert_dtypes()])

@@ -1,10 +1,12 @@
 """Chunks from a PyTorch loader."""
 
 import numpy as np
-import torch
+import pytest
 
 from linreg_jax.streaming import compress_chunks
 from tests.support import relative_error
+
+torch = pytest.importorskip("torch")
 
 
 def test_a_loader_is_an_iterable_of_chunks():

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 
 from linreg_jax import Params, as_dataset, fit, huber, mae, mse
 from tests.support import relative_error
+
+torch = pytest.importorskip("torch")
 
 NUM_STEPS = 60
 # Adam divides a gradient by its own size: this keeps one that is only the rounding of a 0 (the mean
