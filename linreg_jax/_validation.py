@@ -51,7 +51,10 @@ def several_by_vmap(name: str) -> str:
 
 
 def require_shape(
-    name: str, array: Array | np.ndarray | np.generic, shape: Sequence[int | str], meaning: str
+    name: str,
+    array: Array | np.ndarray | np.generic | jax.ShapeDtypeStruct,
+    shape: Sequence[int | str],
+    meaning: str,
 ) -> None:
     """Raises ValueError unless `array.shape == shape`.
 
