@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from linreg_jax._kernels import on_device
 from linreg_jax._validation import checked_key, positive_integer, require_shape, shown
@@ -34,7 +35,7 @@ _FEW, _SOME = 64, 1024
 _ROUNDS_FOR_SOME, _ROUNDS_FOR_MANY = 8, 6
 
 
-def shuffled_index(key: Array, n: int, position: Array | int, epoch: Array | int = 0) -> Array:
+def shuffled_index(key: Array, n: int, position: ArrayLike, epoch: ArrayLike = 0) -> Array:
     """Which of n examples stands at a position of the random order of an epoch.
 
     `shuffled_index(key, n, jnp.arange(n), epoch)` is a permutation of 0, ..., n - 1, another one
@@ -86,7 +87,7 @@ def _index_at(key, n, position, epoch):
     return index.astype(jnp.int32)
 
 
-def _integers(name: str, value: Array | int) -> Array:
+def _integers(name: str, value: ArrayLike) -> Array:
     array = value if isinstance(value, Array) else np.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{name} must hold integers, got {shown(value)}: use astype(int)")
