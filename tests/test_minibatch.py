@@ -20,8 +20,9 @@ from linreg_jax import (
     mse,
     sse,
 )
+from linreg_jax._padding import pad
 from linreg_jax._training import batches
-from linreg_jax._training.batches import batches_per_epoch, mini_batches, pad
+from linreg_jax._training.batches import batches_per_epoch, mini_batches
 from tests.support import make_problem, relative_error, same_bits
 from tests.test_training import joined, on_the_host
 

@@ -158,7 +158,7 @@ def _slopes_and_rounding(
 
     def nudge(leaf: Array) -> np.ndarray:
         nudges = (1 + 2 * u * rng.choice([-1, 1], leaf.shape)).astype(leaf.dtype)
-        return np.asarray(leaf) * nudges
+        return np.asarray(np.asarray(leaf) * nudges)
 
     for _ in range(4):
         nudged = jax.tree.map(nudge, (params, data))
