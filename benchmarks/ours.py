@@ -7,7 +7,8 @@ import numpy as np
 
 from benchmarks.harness import Answer, Competitor
 from benchmarks.problems import Problem
-from linreg_jax import Dataset, Params, as_dataset, init_params
+from linreg_jax import Dataset, Loss, Params, as_dataset, init_params
+from linreg_jax._typing import Array, Float
 from linreg_jax.sharding import shard
 from linreg_jax.training import fit
 
@@ -28,7 +29,14 @@ def transfer(problem: Problem) -> Competitor:
     )
 
 
-def fitting(name: str, reads, loss, params: Params, data: Dataset, **settings: Any) -> Competitor:
+def fitting(
+    name: str,
+    reads: float | None,
+    loss: Loss,
+    params: Params,
+    data: Dataset,
+    **settings: Any,
+) -> Competitor:
     """A competitor that calls `fit(loss, params, data, **settings)` and waits for the result."""
     return Competitor(
         name,
@@ -40,7 +48,7 @@ def fitting(name: str, reads, loss, params: Params, data: Dataset, **settings: A
     )
 
 
-def path_answer(params: Params, losses) -> Answer:
+def path_answer(params: Params, losses: Float[Array, "*m steps"]) -> Answer:
     """`params` [..., d + 1], the weights and then the bias, and the `losses`, in NumPy."""
     return {"params": params_answer(params), "losses": np.asarray(losses)}
 

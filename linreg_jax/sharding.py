@@ -57,8 +57,8 @@ def shard(data: Dataset, mesh: Mesh | None = None, *, num_shards: int | None = N
 
     Example:
       >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
-      >>> laid_out = shard(data, jax.make_mesh((1,), ("data",)), num_shards=2)
-      >>> laid_out.sample_weight.tolist(), float(mse(init_params(data), laid_out))
+      >>> sharded = shard(data, jax.make_mesh((1,), ("data",)), num_shards=2)
+      >>> sharded.sample_weight.tolist(), float(mse(init_params(data), sharded))
       ([1.0, 1.0, 1.0, 0.0], 1666.66...)
     """
     check_dataset(data)

@@ -4,7 +4,7 @@ import json
 import math
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -69,14 +69,19 @@ def join_in_time(
             f"each with the same coordinator_address ({coordinator_address}), which all of them "
             "can reach, and its own process_id; or pass a longer timeout"
         )
-    for error in errors:
+    if errors:
         is_incomplete = None in (coordinator_address, num_processes, process_id)
-        if isinstance(error, ValueError) and is_incomplete:
-            raise ValueError(
-                "coordinator_address, num_processes and process_id must be given where no cluster "
-                f"is recognised that gives them: {error}"
-            ) from error
-        raise error
+        _raise_for_join(errors[0], is_incomplete)
+
+
+def _raise_for_join(error: Exception, is_incomplete: bool) -> NoReturn:
+    """Raises what JAX raised while joining, with what to pass where arguments are missing."""
+    if isinstance(error, ValueError) and is_incomplete:
+        raise ValueError(
+            "coordinator_address, num_processes and process_id must be given where no cluster "
+            f"is recognised that gives them: {error}"
+        ) from error
+    raise error
 
 
 def gather_metadata(
