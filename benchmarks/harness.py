@@ -181,7 +181,7 @@ def measure(scenario: str, case: Case, settings: Settings) -> list[Row]:
         if first.kind == "run":
             times, median = samples[first.name], medians[first.name]
             first = first._replace(median=median, low=min(times), high=max(times))
-            first = first._replace(rounds=len(times), ratio=_ratio(first, medians, above))
+            first = first._replace(rounds=len(times), ratio=_ratio(first, median, medians, above))
             bandwidth = settings.device_bandwidth if first.on_device else settings.bandwidth
             if first.reads is not None and bandwidth is not None:
                 first = first._replace(share=first.reads / median / bandwidth)
@@ -190,13 +190,13 @@ def measure(scenario: str, case: Case, settings: Settings) -> list[Row]:
     return rows
 
 
-def _ratio(row: Row, medians: dict[str, float], above: float | None) -> float | None:
+def _ratio(row: Row, median: float, medians: dict[str, float], above: float | None) -> float | None:
     """Of two medians, as `Row` says; None where there is no result or nothing to compare with."""
     if row.error is None:
         return None
     if row.baseline:
-        return medians[row.baseline] / row.median if row.baseline in medians else None
-    return None if above is None else row.median / above
+        return medians[row.baseline] / median if row.baseline in medians else None
+    return None if above is None else median / above
 
 
 def _first_call(row: Row, case: Case, competitor: Competitor) -> list[Row]:

@@ -14,6 +14,10 @@ from benchmarks.problems import Problem
 from linreg_jax._typing import Float
 
 Penalty = Callable[[np.ndarray, np.ndarray], np.floating]
+"""r, s -> Σ rho(r), with psi(r) written into s."""
+
+Evaluate = Callable[[np.ndarray], tuple[np.floating, np.ndarray]]
+"""params [d + 1] -> Σ rho(r) and its gradient [d + 1]."""
 
 
 def squared(r: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]) -> np.floating:
@@ -145,9 +149,7 @@ def value_and_gradient(problem: Problem, penalty: Penalty) -> Callable[[np.ndarr
     return call
 
 
-def _sums_over_blocks(
-    problem: Problem, penalty: Penalty, block_rows: int
-) -> Callable[[Float[np.ndarray, " p"]], tuple[float, Float[np.ndarray, " p"]]]:
+def _sums_over_blocks(problem: Problem, penalty: Penalty, block_rows: int) -> Evaluate:
     """params -> (Σ rho(r), its gradient), in arrays made once and used again at each call."""
     X, y = problem
     n, d = X.shape
@@ -160,10 +162,10 @@ def _sums_over_blocks(
         piece = slice(start, start + rows)
         blocks.append((X[piece], y[piece], r[:rows], s[:rows], ones[:rows]))
 
-    def evaluate(params: Float[np.ndarray, " p"]) -> tuple[float, Float[np.ndarray, " p"]]:
+    def evaluate(params: Float[np.ndarray, " p"]) -> tuple[np.floating, Float[np.ndarray, " p"]]:
         weights, bias = params[:d], params[d:]
         gradient.fill(0)
-        total = 0.0
+        total: np.floating = np.float64(0.0)
         for X_block, y_block, r_block, s_block, ones_block in blocks:
             np.dot(X_block, weights, out=r_block)
             np.subtract(r_block, y_block, out=r_block)

@@ -11,6 +11,7 @@ from linreg_jax import Dataset, Loss, Params, as_dataset, init_params
 from linreg_jax._typing import Array, Float
 from linreg_jax.sharding import shard
 from linreg_jax.training import fit
+from linreg_jax.trajectory import Trajectory
 
 
 def start(problem: Problem) -> tuple[Params, Dataset]:
@@ -51,6 +52,13 @@ def fitting(
 def path_answer(params: Params, losses: Float[Array, "*m steps"]) -> Answer:
     """`params` [..., d + 1], the weights and then the bias, and the `losses`, in NumPy."""
     return {"params": params_answer(params), "losses": np.asarray(losses)}
+
+
+def trajectory_answer(path: Trajectory) -> Answer:
+    """The parameters after the last step, and the losses before each step."""
+    weights, bias = path.params
+    last = Params(weights[..., -1, :], None if bias is None else bias[..., -1])
+    return path_answer(last, path.losses[..., :-1])
 
 
 def params_answer(params: Params) -> np.ndarray:

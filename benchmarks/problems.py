@@ -125,5 +125,5 @@ def normal_equations(
         Z = np.column_stack([X, np.ones(len(y))])
         G += Z.T @ Z
         c += y @ Z
-        y_squared += y @ y
+        y_squared += float(y @ y)
     return G / n, c / n, y_squared / n

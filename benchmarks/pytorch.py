@@ -117,12 +117,12 @@ def value_and_gradient(problem: Problem, loss: Callable) -> Callable[[np.ndarray
     return call
 
 
-def _start(X: Tensor, rate: float) -> tuple[Tensor, Tensor, Optimizer]:
+def _start(X: "Tensor", rate: float) -> "tuple[Tensor, Tensor, Optimizer]":
     weights = torch.zeros(X.shape[1], dtype=X.dtype, requires_grad=True)
     bias = torch.zeros((), dtype=X.dtype, requires_grad=True)
     return weights, bias, torch.optim.SGD([weights, bias], lr=rate)
 
 
-def _answer(weights: Tensor, bias: Tensor, losses: Tensor) -> Answer:
+def _answer(weights: "Tensor", bias: "Tensor", losses: "Tensor") -> Answer:
     params = np.append(weights.detach().numpy(), bias.detach().numpy())
     return {"params": params, "losses": losses.numpy()}

@@ -48,11 +48,11 @@ def case_table(rows: Sequence[Row]) -> str:
 
 def _line(row: Row) -> str:
     name = f"  {_shortened(row.name, _NAME - 2)}"
-    if row.kind in ("missing", "disagrees"):
+    if row.kind in ("missing", "disagrees") or row.median is None:
         return f"{name:<{_NAME}} {row.note}"
     scale, unit = _unit(row.median)
     time = f"{_digits(row.median / scale):>6} {unit:<2}"
-    if row.kind == "compile":
+    if row.kind == "compile" or row.low is None or row.high is None:
         return f"{'    compiling, once':<{_NAME}} {time}".rstrip()
     spread = f"{_digits(row.low / scale)} – {_digits(row.high / scale)}"
     ratio = "" if row.ratio is None else _digits(row.ratio)
@@ -71,7 +71,7 @@ def ratio_table(rows: Sequence[Row]) -> str:
     if len(titles) < 2:
         return ""
     width = (_WIDTH - _NAME) // len(titles)
-    found = {(row.name, row.case): _digits(row.ratio) for row in compared}
+    found = {(row.name, row.case): _digits(row.ratio or 0.0) for row in compared}
     lines = [f"times faster than {compared[0].baseline}"]
     headers = [title.split(", ")[:2] for title in titles]
     for part in range(max(map(len, headers))):
@@ -105,12 +105,12 @@ def _who(several_cases: bool, rows: Sequence[Row]) -> str:
     places: dict[str, list[str]] = {}
     for row in rows:
         where = f"{_brief(row.case)} " if several_cases else ""
-        places.setdefault(row.name, []).append(f"{where}× {_digits(row.ratio)}")
+        places.setdefault(row.name, []).append(f"{where}× {_digits(row.ratio or 0.0)}")
     return "; ".join(f"{name} ({', '.join(where)})" for name, where in places.items()) or "none"
 
 
 def write_json(path: Path, about: dict[str, Any], rows: Sequence[Row]) -> None:
-    """Writes `{"about": ..., "rows": [...]}` in one stroke: no reader sees half a file."""
+    """Writes `{"about": ..., "rows": [...]}`, whole or not at all."""
     records = [row._asdict() for row in rows]
     for record in records:
         if record["error"] == math.inf:  # JSON has no such number; the kind and the note say it

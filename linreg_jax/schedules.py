@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from linreg_jax._pytrees import Pytree
 from linreg_jax._typing import Array, Float, Int
@@ -39,7 +40,7 @@ class Invscaling(Pytree):
         return self.initial_rate / (step + 1.0) ** self.power
 
 
-def invscaling(initial_rate: float | Array, *, power: float | Array = 0.25) -> Invscaling:
+def invscaling(initial_rate: ArrayLike, *, power: ArrayLike = 0.25) -> Invscaling:
     """The schedule of scikit-learn's `learning_rate="invscaling"`::
 
         rate(step) = initial_rate / (step + 1)^power

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax._kernels import on_device
-from linreg_jax._typing import Array, Int, Key, UInt32
+from linreg_jax._typing import Array, Int, UInt32
 from linreg_jax._validation import checked_key, positive_integer, require_shape, shown
 
 # Up to _FEW the permutation is exactly uniform, at n comparisons an index. A network joins two
@@ -33,8 +33,12 @@ from linreg_jax._validation import checked_key, positive_integer, require_shape,
 _FEW, _SOME = 64, 1024
 _ROUNDS_FOR_SOME, _ROUNDS_FOR_MANY = 8, 6
 
+Integers = int | Array | np.ndarray
 
-def shuffled_index(key: Array, n: int, position: Array | int, epoch: Array | int = 0) -> Array:
+
+def shuffled_index(
+    key: Array, n: int, position: Integers, epoch: Integers = 0
+) -> Int[Array, "..."]:
     """Which of n examples stands at a position of the random order of an epoch.
 
     `shuffled_index(key, n, jnp.arange(n), epoch)` is a permutation of 0, ..., n - 1, another one
@@ -85,7 +89,7 @@ def shuffled_index(key: Array, n: int, position: Array | int, epoch: Array | int
 
 @functools.partial(jax.jit, static_argnums=1, inline=True)
 def _index_at(
-    key: Key[Array, ""], n: int, position: UInt32[Array, "*p"], epoch: UInt32[Array, ""]
+    key: Array, n: int, position: UInt32[Array, "*p"], epoch: UInt32[Array, ""]
 ) -> Int[Array, "*p"]:
     words = jax.random.bits(key, (_num_words(n),), jnp.uint32)
     words = _hash(words, _hash(epoch, jnp.uint32(0)))
@@ -93,7 +97,7 @@ def _index_at(
     return index.astype(jnp.int32)
 
 
-def _integers(name: str, value: Array | int) -> UInt32[Array, "..."]:
+def _integers(name: str, value: Integers) -> UInt32[Array, "..."]:
     array = value if isinstance(value, Array) else np.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{name} must hold integers, got {shown(value)}: use astype(int)")
