@@ -53,7 +53,7 @@ class Bounds(NamedTuple):
 
 
 @quietly
-def residual_rounding(problem: Problem) -> Float[np.ndarray, "n *k"]:
+def residual_rounding(problem: Problem) -> Float[np.ndarray, " n *k"]:
     """The largest error that rounding makes in each residual; [n] or [n, k].
 
     The running sums of the products X[i, j] weights[j], in lanes as above, with sqrt(d) roundings
@@ -81,7 +81,7 @@ def residual_rounding(problem: Problem) -> Float[np.ndarray, "n *k"]:
 
 
 @quietly
-def rounding_bounds(problem: Problem, residual_error: Float[np.ndarray, "n *k"]) -> Bounds:
+def rounding_bounds(problem: Problem, residual_error: Float[np.ndarray, " n *k"]) -> Bounds:
     """`Bounds` of the loss and its gradient.
 
     Per coordinate j, with s_i = a_i rho'(r_i)::
@@ -120,7 +120,7 @@ def _flat(
     return np.ravel(columns if has_bias else columns[:-1]).astype(np.float64)
 
 
-def _example_terms(problem: Problem, residual_error: Float[np.ndarray, "n *k"]) -> ExampleTerms:
+def _example_terms(problem: Problem, residual_error: Float[np.ndarray, " n *k"]) -> ExampleTerms:
     """What each example adds to its loss and slope, and to their errors; each shaped as y."""
     u = problem.unit_roundoff
     r, a, reach = residual_state(problem)

@@ -78,7 +78,7 @@ def taylor_check(problem: Problem, way: str, gradient: Params, bounds: Bounds) -
     return Check(name, slope > 1.5, f"remainder of {way} falls as h to the {slope:.3f}; 2 is right")
 
 
-def _penalty_slope(loss: Loss, weights: Float[Array, "d *k"]) -> Float[Array, "d *k"]:
+def _penalty_slope(loss: Loss, weights: Float[Array, " d *k"]) -> Float[Array, " d *k"]:
     return loss.penalty_gradient(Params(weights, None))
 
 

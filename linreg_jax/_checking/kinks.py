@@ -20,7 +20,7 @@ _CLEAR = 4.0
 
 
 def move_off_kinks(
-    problem: Problem, residual_error: Float[np.ndarray, "n *k"]
+    problem: Problem, residual_error: Float[np.ndarray, " n *k"]
 ) -> tuple[Kinks, Dataset]:
     """The `Kinks` met, and the data with targets that put residuals clear of them.
 

@@ -63,9 +63,9 @@ class ResidualState(NamedTuple):
       reach: how far finite differences move each residual; shaped as r.
     """
 
-    r: Float[np.ndarray, "n *k"]
-    a: Float[np.ndarray, "n *one"]
-    reach: Float[np.ndarray, "n *k"]
+    r: Float[np.ndarray, " n *k"]
+    a: Float[np.ndarray, " n *one"]
+    reach: Float[np.ndarray, " n *k"]
 
 
 def residual_state(problem: Problem) -> ResidualState:
@@ -77,7 +77,7 @@ def residual_state(problem: Problem) -> ResidualState:
 @jax.jit
 def _residual_state(
     argument: Rho, params: Params, data: Dataset
-) -> tuple[Float[Array, "n *k"], Float[Array, "n *one"], Float[Array, "n *k"]]:
+) -> tuple[Float[Array, " n *k"], Float[Array, " n *one"], Float[Array, " n *k"]]:
     loss, r = as_function(argument), residuals(params, data)
     a = jnp.broadcast_to(example_weights(loss, data), r.shape[:1])
     return r, per_example(a, r), reach_of(loss, r)[0]
@@ -115,7 +115,7 @@ def penalties_at(loss: Loss, weights: Float[np.ndarray, "m d *k"]) -> Float[np.n
 
 
 @quietly
-def products(params: Params, data: Dataset) -> Float[np.ndarray, "n *k"]:
+def products(params: Params, data: Dataset) -> Float[np.ndarray, " n *k"]:
     """X weights + bias, [n] or [n, k], on the host."""
     found = np.asarray(data.X) @ np.asarray(params.weights)
     if params.bias is None:
@@ -125,8 +125,8 @@ def products(params: Params, data: Dataset) -> Float[np.ndarray, "n *k"]:
 
 
 def transposed_products(
-    data: Dataset, s: Float[np.ndarray, "n *k"]
-) -> tuple[Float[np.ndarray, "d *k"], Float[np.ndarray, "*k"]]:
+    data: Dataset, s: Float[np.ndarray, " n *k"]
+) -> tuple[Float[np.ndarray, " d *k"], Float[np.ndarray, "*k"]]:
     """Xᵀ s and what `bias_multipliers` gives times s, for s [n] or [n, k], on the host."""
     return np.asarray(data.X).T @ s, np.asarray(host_bias_column(data) @ s)
 

@@ -69,8 +69,8 @@ def direction(params: Params, data: Dataset) -> Params:
 
 @jax.jit
 def _both_derivatives(
-    params: Params, data: Dataset, u: Params, v: Float[Array, "n *k"]
-) -> tuple[Float[Array, "n *k"], Params]:
+    params: Params, data: Dataset, u: Params, v: Float[Array, " n *k"]
+) -> tuple[Float[Array, " n *k"], Params]:
     """Ju and Jᵀv; J = d residuals / d params."""
     _, moved = jax.jvp(lambda p: residuals(p, data), (params,), (u,))
     _, transpose = jax.vjp(lambda p: residuals(p, data), params)

@@ -28,11 +28,11 @@ class ExampleTerms(NamedTuple):
       cost_error: what the error of the residual makes of it.
     """
 
-    slope: Float[np.ndarray, "n *k"]
-    slope_error: Float[np.ndarray, "n *k"]
-    difference_error: Float[np.ndarray, "n *k"]
-    cost: Float[np.ndarray, "n *k"]
-    cost_error: Float[np.ndarray, "n *k"]
+    slope: Float[np.ndarray, " n *k"]
+    slope_error: Float[np.ndarray, " n *k"]
+    difference_error: Float[np.ndarray, " n *k"]
+    cost: Float[np.ndarray, " n *k"]
+    cost_error: Float[np.ndarray, " n *k"]
 
 
 class _Sums(NamedTuple):
