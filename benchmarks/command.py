@@ -2,7 +2,7 @@
 
 import argparse
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -13,7 +13,7 @@ from benchmarks.machine import about, device_bandwidth, read_bandwidth
 from benchmarks.report import case_table, heading, ratio_table, verdict, write_json
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.threads import usable_cores
-from linreg_jax._files import require_writable
+from linreg_jax._files import is_same_file, require_writable
 
 
 def main(flags: list[str]) -> int:
@@ -37,11 +37,15 @@ def main(flags: list[str]) -> int:
     )
     facts = about(settings, flags)
     print(heading(facts), flush=True)
-    rows = []
-    for name in arguments.only or SCENARIOS:
-        rows += run(SCENARIOS[name], settings)
-        if arguments.json is not None:  # after each scenario: an interrupted run keeps the others
+    rows: list[Row] = []
+
+    def record(new: Sequence[Row]) -> None:
+        rows.extend(new)
+        if arguments.json is not None:  # after each case: an interrupted run keeps the others
             write_json(arguments.json, facts, rows)
+
+    for name in arguments.only or SCENARIOS:
+        run(SCENARIOS[name], settings, record)
     if arguments.plot is not None:
         from benchmarks.plot import draw  # needs matplotlib, an extra
 
@@ -49,12 +53,23 @@ def main(flags: list[str]) -> int:
     return int(any(row.kind == "disagrees" for row in rows))
 
 
-def run(scenario: Scenario, settings: Settings) -> list[Row]:
-    """Measures a scenario and prints its tables as they come; returns their rows."""
+def run(
+    scenario: Scenario,
+    settings: Settings,
+    record: Callable[[Sequence[Row]], None] = lambda rows: None,
+) -> list[Row]:
+    """Measures a scenario and prints its tables as they come; returns their rows.
+
+    Args:
+      scenario: what to measure.
+      settings: of the run.
+      record: called with the rows of each case before its table is printed.
+    """
     print(f"\n{scenario.name}: {scenario.what}", flush=True)
     rows: list[Row] = []
     for case in scenario.cases(settings):
         new = measure(scenario.name, case, settings)
+        record(new)
         print(f"\n{case_table(new)}", flush=True)
         rows += new
     for text in (ratio_table(rows), verdict(rows)):
@@ -83,6 +98,9 @@ def _parse(flags: Sequence[str]) -> argparse.Namespace:
                 require_writable(file)
             except OSError as error:
                 parser.error(f"--{option}: {error}")
+    outputs = [file for file in (arguments.json, arguments.plot) if file is not None]
+    if len(outputs) == 2 and is_same_file(*outputs):
+        parser.error(f"--json and --plot must be different files, got {arguments.json} for both")
     if arguments.plot is not None and importlib.util.find_spec("matplotlib") is None:
         parser.error('--plot needs matplotlib, which is not installed: pip install ".[plot]"')
     return arguments

@@ -24,7 +24,7 @@ def seconds_compiling(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 @functools.cache
-def _intervals():
+def _intervals() -> list[tuple[float, float]]:
     """The list that JAX's events are written to from now on, as (begin, end) in seconds."""
     intervals: list[tuple[float, float]] = []
 

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from benchmarks.compiling import seconds_compiling
 
 Answer = dict[str, np.ndarray]
+
+Choice = TypeVar("Choice")
 
 _LEAST_COMPILING = 1e-3  # seconds; less is a scalar converted, say, and no row of its own
 
@@ -30,7 +32,7 @@ class Settings(NamedTuple):
     bandwidth: float | None = None
     device_bandwidth: float | None = None
 
-    def pick(self, *, full, quick, tiny):
+    def pick(self, *, full: Choice, quick: Choice, tiny: Choice) -> Choice:
         """The one of three values that is meant for this size."""
         return {"full": full, "quick": quick, "tiny": tiny}[self.size]
 
@@ -179,7 +181,7 @@ def measure(scenario: str, case: Case, settings: Settings) -> list[Row]:
         if first.kind == "run":
             times, median = samples[first.name], medians[first.name]
             first = first._replace(median=median, low=min(times), high=max(times))
-            first = first._replace(rounds=len(times), ratio=_ratio(first, medians, above))
+            first = first._replace(rounds=len(times), ratio=_ratio(first, median, medians, above))
             bandwidth = settings.device_bandwidth if first.on_device else settings.bandwidth
             if first.reads is not None and bandwidth is not None:
                 first = first._replace(share=first.reads / median / bandwidth)
@@ -188,16 +190,16 @@ def measure(scenario: str, case: Case, settings: Settings) -> list[Row]:
     return rows
 
 
-def _ratio(row, medians, above):
+def _ratio(row: Row, median: float, medians: dict[str, float], above: float | None) -> float | None:
     """Of two medians, as `Row` says; None where there is no result or nothing to compare with."""
     if row.error is None:
         return None
     if row.baseline:
-        return medians[row.baseline] / row.median if row.baseline in medians else None
-    return None if above is None else row.median / above
+        return medians[row.baseline] / median if row.baseline in medians else None
+    return None if above is None else median / above
 
 
-def _first_call(row, case, competitor) -> list[Row]:
+def _first_call(row: Row, case: Case, competitor: Competitor) -> list[Row]:
     """Who it is and how far from the expected result; then what the first call compiled."""
     row = row._replace(reads=competitor.reads, on_device=competitor.on_device, ours=competitor.ours)
     if competitor.times_itself:
@@ -216,7 +218,7 @@ def _first_call(row, case, competitor) -> list[Row]:
     return [row, compiled._replace(error=None, tolerance=None)]
 
 
-def _take_turns(competitors, settings) -> dict[str, list[float]]:
+def _take_turns(competitors: Sequence[Competitor], settings: Settings) -> dict[str, list[float]]:
     """{name: seconds a call, one for each round}.
 
     A turn is as many calls as last a while, and every other round goes backwards, so that no one
@@ -229,7 +231,7 @@ def _take_turns(competitors, settings) -> dict[str, list[float]]:
     samples: dict[str, list[float]] = {competitor.name: [] for competitor in competitors}
     calls = dict.fromkeys(samples, 1)
 
-    def take_turn(competitor):
+    def take_turn(competitor: Competitor) -> None:
         name = competitor.name
         samples[name].append(_seconds(competitor, calls[name]))
 
@@ -250,7 +252,7 @@ def _take_turns(competitors, settings) -> dict[str, list[float]]:
     return samples
 
 
-def _seconds(competitor, calls):
+def _seconds(competitor: Competitor, calls: int) -> float:
     """Seconds a call, over several."""
     if competitor.times_itself:
         return float(np.mean([competitor.run() for _ in range(calls)]))

@@ -2,26 +2,30 @@
 
 import functools
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from linreg_jax import Dataset, Params, mse
+from linreg_jax._typing import Array, Float, Int, Key
+
+Path = tuple[Params, Float[Array, " steps"]]
 
 
 @jax.jit
-def _step(params, data, rate):
+def _step(params: Params, data: Dataset, rate: float) -> tuple[Params, Float[Array, ""]]:
     value, gradient = jax.value_and_grad(mse)(params, data)
     return jax.tree.map(lambda p, g: p - rate * g, params, gradient), value
 
 
 @jax.jit
-def _step_on_rows(params, data, rows, rate):
+def _step_on_rows(
+    params: Params, data: Dataset, rows: Int[Array, " b"], rate: float
+) -> tuple[Params, Float[Array, ""]]:
     return _step(params, Dataset(data.X[rows], data.y[rows]), rate)
 
 
-def full_batch(params: Params, data: Dataset, num_steps: int, rate: float) -> Any:
+def full_batch(params: Params, data: Dataset, num_steps: int, rate: float) -> Path:
     """The mean squared error, every row in every step: the last `Params` and the losses."""
     losses = []
     for _ in range(num_steps):
@@ -32,7 +36,7 @@ def full_batch(params: Params, data: Dataset, num_steps: int, rate: float) -> An
 
 def mini_batches(
     params: Params, data: Dataset, orders: Iterable[jax.Array], batch_size: int, rate: float
-) -> Any:
+) -> Path:
     """The mean squared error on shuffled mini-batches: the last `Params` and the losses.
 
     Args:
@@ -51,11 +55,11 @@ def mini_batches(
 
 
 def permutations(n: int, num_epochs: int, seed: int) -> Iterable[jax.Array]:
-    """For each epoch, an order of n rows by `jax.random.permutation`, drawn when its turn comes."""
+    """For each epoch, an order of n rows by `jax.random.permutation`, drawn when it begins."""
     keys = jax.random.split(jax.random.key(seed), num_epochs)
     return (_permutation(key, n) for key in keys)
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _permutation(key, n):
+def _permutation(key: Key[Array, ""], n: int) -> Int[Array, " n"]:
     return jax.random.permutation(key, n)

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.harness import Settings
 from benchmarks.threads import usable_cores
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "torch", "scikit-learn")
@@ -51,7 +53,7 @@ def device_bandwidth(*, num_bytes: int = 2**31, rounds: int = 7) -> float:
     return num_bytes / _least_seconds(lambda: jax.block_until_ready(total(array)), rounds)
 
 
-def _least_seconds(call, rounds):
+def _least_seconds(call: Callable[[], object], rounds: int) -> float:
     least = float("inf")
     for _ in range(rounds):
         start = time.perf_counter()
@@ -60,7 +62,7 @@ def _least_seconds(call, rounds):
     return least
 
 
-def about(settings, flags: list[str]) -> dict[str, Any]:
+def about(settings: Settings, flags: list[str]) -> dict[str, Any]:
     """The head of the JSON: date, commit, machine, versions, threads, dtype, bandwidth, flags.
 
     Args:
@@ -87,18 +89,18 @@ def about(settings, flags: list[str]) -> dict[str, Any]:
     }
 
 
-def _version(name):
+def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _commit():
+def _commit() -> str | None:
     """The commit that is measured, with "+" where files differ from it; None outside git."""
     here = Path(__file__).parent
 
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         command = ["git", "-C", str(here), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -108,7 +110,7 @@ def _commit():
         return None
 
 
-def _cpu_name():
+def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

@@ -5,22 +5,28 @@ dtype of the data. Parameters [d + 1] are the weights and then the bias.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import numpy as np
 
 from benchmarks.harness import Answer
 from benchmarks.problems import Problem
+from linreg_jax._typing import Float
 
 Penalty = Callable[[np.ndarray, np.ndarray], np.floating]
+"""r, s -> Σ rho(r), with psi(r) written into s."""
+
+Evaluate = Callable[[np.ndarray], tuple[np.floating, np.ndarray]]
+"""params [d + 1] -> Σ rho(r) and its gradient [d + 1]."""
 
 
-def squared(r, s):
+def squared(r: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]) -> np.floating:
     """Writes psi(r) = 2r into s [n] and returns Σ r²."""
     np.multiply(r, 2, out=s)
     return np.dot(r, r)
 
 
-def absolute(r, s):
+def absolute(r: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]) -> np.floating:
     """Writes psi(r) = sign(r) into s [n] and returns Σ abs(r)."""
     np.sign(r, out=s)
     return np.dot(s, r)
@@ -29,7 +35,7 @@ def absolute(r, s):
 def huber(delta: float) -> Penalty:
     """Writes psi(r) = c = clip(r, -delta, delta) into s [n] and returns Σ c (r - c/2)."""
 
-    def penalty(r, s):
+    def penalty(r: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]) -> np.floating:
         np.clip(r, -delta, delta, out=s)
         return np.dot(s, r) - np.dot(s, s) / 2
 
@@ -114,7 +120,9 @@ def full_batch_in_blocks(
     return _descend(problem, penalty, num_steps, rate, max(1, block_bytes // row_bytes))
 
 
-def _descend(problem, penalty, num_steps, rate, block_rows):
+def _descend(
+    problem: Problem, penalty: Penalty, num_steps: int, rate: float, block_rows: int
+) -> Answer:
     n, d = problem.X.shape
     dtype = problem.X.dtype
     params, losses = np.zeros(d + 1, dtype), np.empty(num_steps)
@@ -133,7 +141,7 @@ def value_and_gradient(problem: Problem, penalty: Penalty) -> Callable[[np.ndarr
     n = len(problem.y)
     evaluate = _sums_over_blocks(problem, penalty, n)
 
-    def call(params):
+    def call(params: Float[np.ndarray, " p"]) -> Answer:
         total, gradient = evaluate(params)
         gradient /= n
         return {"value": np.array([total / n]), "gradient": gradient}
@@ -141,7 +149,7 @@ def value_and_gradient(problem: Problem, penalty: Penalty) -> Callable[[np.ndarr
     return call
 
 
-def _sums_over_blocks(problem, penalty, block_rows):
+def _sums_over_blocks(problem: Problem, penalty: Penalty, block_rows: int) -> Evaluate:
     """params -> (Σ rho(r), its gradient), in arrays made once and used again at each call."""
     X, y = problem
     n, d = X.shape
@@ -154,10 +162,10 @@ def _sums_over_blocks(problem, penalty, block_rows):
         piece = slice(start, start + rows)
         blocks.append((X[piece], y[piece], r[:rows], s[:rows], ones[:rows]))
 
-    def evaluate(params):
+    def evaluate(params: Float[np.ndarray, " p"]) -> tuple[np.floating, Float[np.ndarray, " p"]]:
         weights, bias = params[:d], params[d:]
         gradient.fill(0)
-        total = 0.0
+        total: np.floating = np.float64(0.0)
         for X_block, y_block, r_block, s_block, ones_block in blocks:
             np.dot(X_block, weights, out=r_block)
             np.subtract(r_block, y_block, out=r_block)
@@ -234,7 +242,9 @@ def sweep_as_columns(problem: Problem, num_steps: int, rates: np.ndarray) -> Ans
     return {"params": params.T, "losses": losses.T}
 
 
-def _with_ones(X, order="C"):
+def _with_ones(
+    X: Float[np.ndarray, "n d"], order: Literal["C", "F"] = "C"
+) -> Float[np.ndarray, "n p"]:
     """[X 1], [n, d + 1], row after row ("C") or column after column ("F") in memory."""
     Z = np.empty((len(X), X.shape[1] + 1), X.dtype, order)
     Z[:, :-1] = X

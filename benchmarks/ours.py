@@ -7,9 +7,11 @@ import numpy as np
 
 from benchmarks.harness import Answer, Competitor
 from benchmarks.problems import Problem
-from linreg_jax import Dataset, Params, as_dataset, init_params
+from linreg_jax import Dataset, Loss, Params, as_dataset, init_params
+from linreg_jax._typing import Array, Float
 from linreg_jax.sharding import shard
 from linreg_jax.training import fit
+from linreg_jax.trajectory import Trajectory
 
 
 def start(problem: Problem) -> tuple[Params, Dataset]:
@@ -28,7 +30,14 @@ def transfer(problem: Problem) -> Competitor:
     )
 
 
-def fitting(name: str, reads, loss, params: Params, data: Dataset, **settings: Any) -> Competitor:
+def fitting(
+    name: str,
+    reads: float | None,
+    loss: Loss,
+    params: Params,
+    data: Dataset,
+    **settings: Any,
+) -> Competitor:
     """A competitor that calls `fit(loss, params, data, **settings)` and waits for the result."""
     return Competitor(
         name,
@@ -40,9 +49,16 @@ def fitting(name: str, reads, loss, params: Params, data: Dataset, **settings: A
     )
 
 
-def path_answer(params: Params, losses) -> Answer:
+def path_answer(params: Params, losses: Float[Array, "*m steps"]) -> Answer:
     """`params` [..., d + 1], the weights and then the bias, and the `losses`, in NumPy."""
     return {"params": params_answer(params), "losses": np.asarray(losses)}
+
+
+def trajectory_answer(path: Trajectory) -> Answer:
+    """The parameters after the last step, and the losses before each step."""
+    weights, bias = path.params
+    last = Params(weights[..., -1, :], None if bias is None else bias[..., -1])
+    return path_answer(last, path.losses[..., :-1])
 
 
 def params_answer(params: Params) -> np.ndarray:

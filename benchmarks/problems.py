@@ -1,11 +1,12 @@
 """The problems that competitors solve, and their results in float64 by independent ways."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.harness import Answer
+from linreg_jax._typing import Float
 
 RATE = 0.2  # stable for each problem below: the squared error's largest curvature is about 2 to 3
 
@@ -18,8 +19,8 @@ class Problem(NamedTuple):
       y: [n] targets.
     """
 
-    X: np.ndarray
-    y: np.ndarray
+    X: Float[np.ndarray, "n d"]
+    y: Float[np.ndarray, " n"]
 
     @property
     def title(self) -> str:
@@ -28,7 +29,7 @@ class Problem(NamedTuple):
         return f"{n:,} × {d:,}"
 
 
-def make_problem(n: int, d: int, dtype: str, *, condition: float = 100.0, seed=0) -> Problem:
+def make_problem(n: int, d: int, dtype: str, *, condition: float = 100.0, seed: int = 0) -> Problem:
     """Independent normal features; targets with an intercept of 1 and noise of 0.5.
 
     Args:
@@ -78,7 +79,7 @@ def descent(
     problem: Problem,
     rho: Callable[[np.ndarray], np.ndarray],
     psi: Callable[[np.ndarray], np.ndarray],
-    batches,
+    batches: Iterable[np.ndarray | slice],
     rate: float,
 ) -> Answer:
     """Gradient descent in float64 on the mean of rho over each batch, one batch a step.
@@ -104,7 +105,9 @@ def descent(
     return {"params": np.append(weights, bias), "losses": np.array(losses)}
 
 
-def normal_equations(problem, block_rows=65_536):
+def normal_equations(
+    problem: Problem, block_rows: int = 65_536
+) -> tuple[Float[np.ndarray, "p p"], Float[np.ndarray, " p"], float]:
     """G = [X 1]ᵀ[X 1] / n, c = [X 1]ᵀy / n and yᵀy / n, in float64 without a float64 copy of X.
 
     Args:
@@ -122,5 +125,5 @@ def normal_equations(problem, block_rows=65_536):
         Z = np.column_stack([X, np.ones(len(y))])
         G += Z.T @ Z
         c += y @ Z
-        y_squared += y @ y
+        y_squared += float(y @ y)
     return G / n, c / n, y_squared / n

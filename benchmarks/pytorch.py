@@ -5,12 +5,17 @@
 
 import importlib.util
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.harness import Answer, Missing
 from benchmarks.problems import Problem
+from linreg_jax._typing import Float
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
 
 torch: Any = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
 
@@ -94,7 +99,7 @@ def mini_batches(
 
 
 def permutations(n: int, num_epochs: int, seed: int) -> Iterable:
-    """For each epoch, an order of n rows by `torch.randperm`, drawn when its turn comes."""
+    """For each epoch, an order of n rows by `torch.randperm`, drawn when it begins."""
     generator = torch.Generator().manual_seed(seed)
     return (torch.randperm(n, generator=generator) for _ in range(num_epochs))
 
@@ -103,21 +108,21 @@ def value_and_gradient(problem: Problem, loss: Callable) -> Callable[[np.ndarray
     """params [d + 1] -> the loss, `value` [1], and its `gradient` [d + 1], by autograd."""
     X, y = torch.from_numpy(problem.X), torch.from_numpy(problem.y)
 
-    def call(params):
-        params = torch.from_numpy(params).requires_grad_()
-        value = loss(X @ params[:-1] + params[-1], y)
+    def call(params: Float[np.ndarray, " p"]) -> Answer:
+        leaf = torch.from_numpy(params).requires_grad_()
+        value = loss(X @ leaf[:-1] + leaf[-1], y)
         value.backward()
-        return {"value": value.detach().numpy()[None], "gradient": params.grad.numpy()}
+        return {"value": value.detach().numpy()[None], "gradient": leaf.grad.numpy()}
 
     return call
 
 
-def _start(X, rate):
+def _start(X: "Tensor", rate: float) -> "tuple[Tensor, Tensor, Optimizer]":
     weights = torch.zeros(X.shape[1], dtype=X.dtype, requires_grad=True)
     bias = torch.zeros((), dtype=X.dtype, requires_grad=True)
     return weights, bias, torch.optim.SGD([weights, bias], lr=rate)
 
 
-def _answer(weights, bias, losses):
+def _answer(weights: "Tensor", bias: "Tensor", losses: "Tensor") -> Answer:
     params = np.append(weights.detach().numpy(), bias.detach().numpy())
     return {"params": params, "losses": losses.numpy()}

@@ -46,13 +46,13 @@ def case_table(rows: Sequence[Row]) -> str:
     return "\n".join([rows[0].case, f"{'':<{_NAME}} {columns}", *map(_line, rows)])
 
 
-def _line(row):
+def _line(row: Row) -> str:
     name = f"  {_shortened(row.name, _NAME - 2)}"
-    if row.kind in ("missing", "disagrees"):
+    if row.kind in ("missing", "disagrees") or row.median is None:
         return f"{name:<{_NAME}} {row.note}"
     scale, unit = _unit(row.median)
     time = f"{_digits(row.median / scale):>6} {unit:<2}"
-    if row.kind == "compile":
+    if row.kind == "compile" or row.low is None or row.high is None:
         return f"{'    compiling, once':<{_NAME}} {time}".rstrip()
     spread = f"{_digits(row.low / scale)} – {_digits(row.high / scale)}"
     ratio = "" if row.ratio is None else _digits(row.ratio)
@@ -71,7 +71,7 @@ def ratio_table(rows: Sequence[Row]) -> str:
     if len(titles) < 2:
         return ""
     width = (_WIDTH - _NAME) // len(titles)
-    found = {(row.name, row.case): _digits(row.ratio) for row in compared}
+    found = {(row.name, row.case): _digits(row.ratio or 0.0) for row in compared}
     lines = [f"times faster than {compared[0].baseline}"]
     headers = [title.split(", ")[:2] for title in titles]
     for part in range(max(map(len, headers))):
@@ -100,17 +100,17 @@ def verdict(rows: Sequence[Row]) -> str:
     return textwrap.fill(text, _WIDTH)
 
 
-def _who(several_cases, rows):
+def _who(several_cases: bool, rows: Sequence[Row]) -> str:
     """The rows as a list in a sentence: the name, then in which cases with what ratio."""
     places: dict[str, list[str]] = {}
     for row in rows:
         where = f"{_brief(row.case)} " if several_cases else ""
-        places.setdefault(row.name, []).append(f"{where}× {_digits(row.ratio)}")
+        places.setdefault(row.name, []).append(f"{where}× {_digits(row.ratio or 0.0)}")
     return "; ".join(f"{name} ({', '.join(where)})" for name, where in places.items()) or "none"
 
 
 def write_json(path: Path, about: dict[str, Any], rows: Sequence[Row]) -> None:
-    """Writes `{"about": ..., "rows": [...]}` in one stroke: no reader sees half a file."""
+    """Writes `{"about": ..., "rows": [...]}`, whole or not at all."""
     records = [row._asdict() for row in rows]
     for record in records:
         if record["error"] == math.inf:  # JSON has no such number; the kind and the note say it
@@ -119,23 +119,23 @@ def write_json(path: Path, about: dict[str, Any], rows: Sequence[Row]) -> None:
     write_whole(path, [text.encode(), b"\n"])
 
 
-def _unit(seconds):
+def _unit(seconds: float) -> tuple[float, str]:
     return next((pair for pair in _UNITS if seconds >= pair[0]), _UNITS[-1])
 
 
-def _digits(value):
+def _digits(value: float) -> str:
     """Three digits and never a power of ten: 0.0123, 1.23, 12.3, 1,234."""
     return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
 
 
-def _shortened(text, width):
+def _shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _brief(title):
+def _brief(title: str) -> str:
     """A title with its shape written small: "1,048,576 × 32" is "1.05M×32"."""
 
-    def smaller(match):
+    def smaller(match: re.Match[str]) -> str:
         number = int(match[0].replace(",", ""))
         scale, letter = (1e6, "M") if number >= 1e6 else (1e3, "k")
         return f"{number / scale:.3g}{letter}"

@@ -1,7 +1,7 @@
 """The same data in scikit-learn; `linear_model` is None where it is not installed."""
 
 import importlib.util
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,13 @@ linear_model: Any = (
 )
 
 
+class LinearModel(Protocol):
+    """A fitted model of scikit-learn."""
+
+    coef_: np.ndarray
+    intercept_: np.ndarray
+
+
 def missing(name: str) -> list[Missing]:
     """What stands in the table where scikit-learn is not installed, and nothing where it is."""
     if linear_model is not None:
@@ -20,7 +27,7 @@ def missing(name: str) -> list[Missing]:
     return [Missing(name, "scikit-learn is not installed: pip install scikit-learn")]
 
 
-def sgd(problem: Problem, num_epochs: int, rate: float, *, seed=0) -> Answer:
+def sgd(problem: Problem, num_epochs: int, rate: float, *, seed: int = 0) -> Answer:
     """`SGDRegressor`, one example at a time (it has no mini-batches), shuffled, constant rate."""
     model = linear_model.SGDRegressor(
         penalty=None,
@@ -43,5 +50,5 @@ def ridge(problem: Problem, strength: float) -> Answer:
     return _answer(linear_model.Ridge(alpha=strength).fit(*problem))
 
 
-def _answer(model):
+def _answer(model: LinearModel) -> Answer:
     return {"params": np.append(model.coef_, model.intercept_)}

@@ -5,33 +5,21 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from linreg_jax import gradients
-from linreg_jax._checking.bounds import residual_rounding, residual_state, rounding_bounds
+from linreg_jax._checking.agreement import call_way, comparisons, values_check, weights_check
+from linreg_jax._checking.bounds import residual_rounding, rounding_bounds
+from linreg_jax._checking.comparison import Check, Comparison, Result, coordinate_name
+from linreg_jax._checking.derivatives import hessian_check, taylor_check
+from linreg_jax._checking.explanation import explain
+from linreg_jax._checking.kinks import move_off_kinks, on_kinks_check
+from linreg_jax._checking.own_gradient import call_gradient
 from linreg_jax._checking.plain import check_function
-from linreg_jax._checking.properties import (
-    adjoint_check,
-    call_gradient,
-    finite_check,
-    hessian_check,
-    repeat_check,
-    taylor_check,
-)
-from linreg_jax._checking.report import (
-    Check,
-    Comparison,
-    GradientError,
-    GradientReport,
-    Kinks,
-    compare,
-    coordinate_name,
-    explain,
-    flat,
-)
+from linreg_jax._checking.problem import Problem
+from linreg_jax._checking.properties import adjoint_check, finite_check, repeat_check
+from linreg_jax._checking.report import GradientError, GradientReport, Kinks
 from linreg_jax._own_functions import checked_gradient
-from linreg_jax._pytrees import as_function, as_pytree
+from linreg_jax._typing import Array
 from linreg_jax._validation import is_traced
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import Loss, check_loss
@@ -39,16 +27,12 @@ from linreg_jax.model import Params, check_params
 
 __all__ = ["Check", "Comparison", "GradientError", "GradientReport", "Kinks", "check_gradients"]
 
-_WAYS = ("autodiff", "vectorized", "by_loops", "finite_difference")
-
-_WEIGHED_ROWS = 96
-
-# Residuals within rounding of a kink are moved this many roundings away from it.
-_CLEAR = 4.0
+# `one_pass` is `vectorized`, block of rows by block of rows: no derivation of its own.
+_WAYS = [way for way in gradients.WAYS if way != "one_pass"]
 
 
 def check_gradients(
-    loss: Callable,
+    loss: Callable[[Params, Dataset], Array],
     params: Params,
     data: Dataset,
     *,
@@ -122,133 +106,46 @@ def check_gradients(
     return check_function(loss, params, data, gradient)
 
 
-def _check_loss(loss, params, data, gradient):
-    passed = as_pytree(loss)
-    off = residual_rounding(params, data)
-    kinks, moved = _move_off_kinks(loss, passed, params, data, off)
-    ways = {way: partial(_by_way, passed, way=way) for way in _WAYS}
-    pairs = list(itertools.combinations(_WAYS, 2))
+def _check_loss(
+    loss: Loss, params: Params, data: Dataset, gradient: gradients.ValueAndGradient | None
+) -> GradientReport:
+    problem = Problem(loss, params, data)
+    residual_error = residual_rounding(problem)
+    kinks, moved = move_off_kinks(problem, residual_error)
+    ways: dict[str, Callable[[Params, Dataset], Result]] = {
+        way: partial(call_way, problem.rho, way=way) for way in _WAYS
+    }
+    pairs, tested = list(itertools.combinations(_WAYS, 2)), ["autodiff", "vectorized"]
     if gradient is not None:
         ways["yours"] = partial(call_gradient, gradient)
-        pairs = [("yours", way) for way in _WAYS]
+        pairs, tested = [("yours", way) for way in _WAYS], ["yours"]
 
-    bounds = rounding_bounds(passed, params, moved, off)
+    clear = problem._replace(data=moved)
+    bounds = rounding_bounds(clear, residual_error)
     results = {way: call(params, moved) for way, call in ways.items()}
-    name = partial(coordinate_name, params)
-    tested = ["autodiff", "vectorized"] if gradient is None else ["yours"]
+    first = tested[0]
     checks = [
-        finite_check(results, name),
-        _values_check(pairs, results, bounds),
-        _on_kinks_check(loss, passed, params, data, ways, pairs),
+        finite_check(results, partial(coordinate_name, params)),
+        values_check(pairs, results, bounds),
+        on_kinks_check(problem, ways, pairs),
         repeat_check({way: ways[way] for way in tested}, params, moved, results),
-        adjoint_check(params, moved),
-        taylor_check(loss, passed, params, moved, tested[0], results[tested[0]][1], bounds),
-        hessian_check(loss, passed, params, moved, tested[0], ways[tested[0]]),
+        adjoint_check(clear),
+        taylor_check(clear, first, results[first][1], bounds),
+        hessian_check(clear, first, ways[first]),
     ]
-    comparisons = _comparisons(pairs, results, bounds, params)
+    compared = comparisons(pairs, results, bounds, params)
     note = ""
     if gradient is not None:
-        checks.append(_weights_check(passed, params, moved, ways["yours"]))
-        if not all(comparison.ok for comparison in comparisons):
-            allowed = 2 * flat(bounds.gradient)
-            note = explain(results["yours"][1], results["autodiff"][1], allowed, data.X.shape[0])
-    n, d = data.X.shape
-    targets = f", {data.y.shape[1]} targets" if data.y.ndim == 2 else ""
-    title = f"gradient of {loss}: {n:,} examples, {d:,} features{targets}, {data.X.dtype}"
-    return GradientReport(title, comparisons, tuple(checks), kinks, note)
+        checks.append(weights_check(clear, ways["yours"]))
+        if not all(comparison.ok for comparison in compared):
+            right, allowed = results["autodiff"][1], 2 * bounds.gradient
+            note = explain(results["yours"][1], right, allowed, data.X.shape[0])
+    return GradientReport(_title(problem), compared, tuple(checks), kinks, note)
 
 
-@partial(jax.jit, static_argnames="way")
-def _by_way(passed, params, data, *, way):
-    return getattr(gradients, way)(as_function(passed))(params, data)
-
-
-def _comparisons(pairs, results, bounds, params):
-    """Every pair, each coordinate held to what rounding may do to the two of them."""
-    found = {way: flat(gradient) for way, (_, gradient) in results.items()}
-    plain, difference = flat(bounds.gradient), flat(bounds.difference)
-    name = partial(coordinate_name, params)
-
-    def bound(way):
-        return plain + difference if way == "finite_difference" else plain
-
-    # Two roundings that know nothing of each other add up as squares.
-    return tuple(
-        compare(one, two, (found[one], found[two]), np.hypot(bound(one), bound(two)), name)
-        for one, two in pairs
-    )
-
-
-def _values_check(pairs, results, bounds):
-    found = {way: np.array([float(value)]) for way, (value, _) in results.items()}
-    bound = np.array([np.hypot(bounds.value, bounds.value)], np.float64)
-    worst = max(
-        (compare(a, b, (found[a], found[b]), bound, lambda _: "value") for a, b in pairs),
-        key=lambda comparison: comparison.ratio,
-    )
-    shown = f"{worst.values[0]:.6g}, apart by {worst.error:.1e}, bound {worst.bound:.1e}"
-    return Check("values", worst.ok, shown if worst.ok else f"{worst.way} {shown}")
-
-
-def _weights_check(passed, params, data, yours):
-    """Whether the caller's function is right on weighted examples too, of weights 1, 2 and 0."""
-    name, n = "sample weights", min(data.X.shape[0], _WEIGHED_ROWS)
-    if n == 1 or data.bias_column is not None or data.total_weight is not None:
-        return Check(name, None, "not applicable: no examples to weigh")
-    weights = np.resize(np.asarray([1, 2, 0], data.X.dtype), n)
-    rows = Dataset(data.X[:n], data.y[:n], jnp.asarray(weights))
-    bounds = rounding_bounds(passed, params, rows, residual_rounding(params, rows))
-    results = {
-        "yours": yours(params, rows),
-        "vectorized": _by_way(passed, params, rows, way="vectorized"),
-    }
-    [compared] = _comparisons([("yours", "vectorized")], results, bounds, params)
-    if compared.ok:
-        return Check(name, True, "honoured, tried with 1, 2 and 0")
-    detail = "not honoured; fit refuses it where there are any (a partial last batch has some of 0)"
-    return Check(name, None if data.sample_weight is None else False, detail)
-
-
-def _move_off_kinks(loss, passed, params, data, off):
-    """The `Kinks` met, and the data with targets that put residuals clear of them."""
-    if not loss.kinks:
-        return Kinks(0, 0, ()), data
-    r = residual_state(passed, params, data).r
-    on, near, clear = np.zeros(r.shape, bool), np.zeros(r.shape, bool), r
-    for kink in sorted(np.asarray(kink, r.dtype) for kink in loss.kinks):
-        on |= r == kink
-        near |= np.abs(r - kink) <= off
-        # Upwards, so that leaving one cannot lead back to the one before.
-        clear = np.where(np.abs(clear - kink) <= off, kink + _CLEAR * off, clear)
-    near |= on
-    if not near.any():
-        return Kinks(0, 0, ()), data
-    first = tuple(tuple(place) for place in np.argwhere(near)[:5].tolist())
-    exact = int(on.sum())
-    y = jnp.asarray(np.asarray(data.y) - (clear - r))
-    return Kinks(exact, int(near.sum()) - exact, first), data._replace(y=y)
-
-
-def _on_kinks_check(loss, passed, params, data, ways, pairs):
-    """With weights 0 every prediction is exactly 0, and minus a kink as target is met exactly."""
-    name = "on kinks"
-    if not loss.kinks:
-        return Check(name, None, "not applicable: the loss has none")
-    dtype = data.y.dtype
-    held = [float(kink) for kink in loss.kinks]
-    held = [kink for kink in held if float(np.asarray(kink, dtype)) == kink]
-    if not held:
-        return Check(name, None, f"not applicable: no {dtype} lies exactly on one")
-    rows = np.resize(-np.asarray(held, dtype), data.y.shape[::-1]).T  # the kinks in turn
-    on_kinks = data._replace(y=jnp.asarray(rows))
-    origin = jax.tree.map(lambda p: jnp.asarray(np.zeros(p.shape, p.dtype)), params)
-    results = {way: call(origin, on_kinks) for way, call in ways.items()}
-    bounds = rounding_bounds(passed, origin, on_kinks, np.zeros(rows.shape, dtype))
-    compared = _comparisons(pairs, results, bounds, params)
-    worst = max(compared, key=lambda comparison: comparison.ratio)
-    where = ", ".join(f"{kink:g}" for kink in held[:3])
-    if worst.ok:
-        return Check(name, True, f"all residuals at {where}: all agree")
-    ours, theirs = worst.values
-    detail = f"{worst.way} {ours:.4g}, {worst.other} {theirs:.4g} at {worst.coordinate}"
-    return Check(name, False, detail)
+def _title(problem: Problem) -> str:
+    """The loss and the size of the problem."""
+    X, y = problem.data.X, problem.data.y
+    targets = f", {y.shape[1]} targets" if y.ndim == 2 else ""
+    size = f"{X.shape[0]:,} examples, {X.shape[1]:,} features{targets}, {X.dtype}"
+    return f"gradient of {problem.loss}: {size}"

@@ -321,3 +321,9 @@ def _finite_difference(loss: Loss, params: Params, data: Dataset) -> tuple[Array
     if params.bias is None:
         return value, Params(weights, None)
     return value, Params(weights, partial_derivative(bias_multipliers(data)))
+
+
+WAYS: dict[str, Callable[[Loss], LossGradient]] = {
+    way.__name__: way for way in (autodiff, vectorized, one_pass, by_loops, finite_difference)
+}
+"""The ways by their names."""

@@ -6,16 +6,21 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
 from jax.typing import ArrayLike
 
 from linreg_jax._pytrees import Pytree
+from linreg_jax._typing import Array, Float, Int
 from linreg_jax._validation import is_not_negative, positive_integer, scalar_setting, shown
+
+Tree = TypeVar("Tree")
+
+_MOST = 2**31 - 1
+_WHY = ", as steps are counted in int32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Invscaling(Pytree):
     initial_rate: float | Array
     power: float | Array
 
-    def __call__(self, step):
+    def __call__(self, step: int | Array) -> float | Array:
         """[] the rate of a step, counted from 0."""
         return self.initial_rate / (step + 1.0) ** self.power
 
@@ -78,11 +83,11 @@ class PlateauState(NamedTuple):
       num_steps: int32 how many losses that is.
     """
 
-    scale: Array
-    best: Array
-    num_waited: Array
-    total: Array
-    num_steps: Array
+    scale: Float[Array, ""]
+    best: Float[Array, ""]
+    num_waited: Int[Array, ""]
+    total: Float[Array, ""]
+    num_steps: Int[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +108,14 @@ class Adaptive:
     tolerance: float
     every: int
 
-    def __call__(self, learning_rate):
+    def __call__(
+        self, learning_rate: optax.ScalarOrSchedule
+    ) -> optax.GradientTransformationExtraArgs:
         """Learning rate or schedule -> `optax.GradientTransformationExtraArgs`."""
         shrinking = optax.GradientTransformationExtraArgs(self._init, self._update)
         return optax.chain(self.optimizer(learning_rate), shrinking)
 
-    def _init(self, params):
+    def _init(self, params: Tree) -> PlateauState:
         dtype = jnp.result_type(*jax.tree.leaves(params))
         return PlateauState(
             scale=jnp.ones((), dtype),
@@ -118,7 +125,15 @@ class Adaptive:
             num_steps=jnp.zeros((), jnp.int32),
         )
 
-    def _update(self, updates, state, params=None, *, value, **others):
+    def _update(
+        self,
+        updates: Tree,
+        state: PlateauState,
+        params: Tree | None = None,
+        *,
+        value: Array,
+        **others: object,
+    ) -> tuple[Tree, PlateauState]:
         scaled = jax.tree.map(lambda update: state.scale * update, updates)
         total, num_steps = state.total + value, state.num_steps + 1
         mean = total / self.every
@@ -134,7 +149,7 @@ class Adaptive:
         between = state._replace(total=total, num_steps=num_steps)
         is_mean = num_steps == self.every
 
-        def choose(new, old, kept):
+        def choose(new: Array, old: Array, kept: Array) -> Array:
             return jnp.where(is_mean, new, old).astype(kept.dtype)
 
         return scaled, jax.tree.map(choose, measured, between, state)
@@ -188,13 +203,13 @@ def adaptive(
     return Adaptive(
         optimizer=optimizer,
         factor=_static("factor", factor, "a number between 0 and 1", lambda f: 0 < f < 1),
-        patience=positive_integer("patience", patience),
+        patience=positive_integer("patience", patience, _MOST, _WHY),
         tolerance=_static("tolerance", tolerance, "a finite number, at least 0", is_not_negative),
-        every=positive_integer("every", every),
+        every=positive_integer("every", every, _MOST, _WHY),
     )
 
 
-def _static(name, value, rule, accept):
+def _static(name: str, value: object, rule: str, accept: Callable[[float], bool]) -> float:
     """A setting that is part of the compiled program, as a Python float."""
     setting = scalar_setting(name, value, rule, accept)
     if not isinstance(setting, float):

@@ -1,8 +1,8 @@
-"""Many devices and many processes: the rows laid over them, and everything else as before.
+"""Many devices and many processes: each device holds some rows, and computes with those alone.
 
 Rows lie in equal parts on the axis "data" of a mesh of devices, parameters whole on each. Every
-function of this package takes such data as it is. A step of `fit` has each device take the loss
-and the gradient of its own rows, and adds them up in one all-reduce of as many numbers.
+function of this package takes such data as it is. In a step of `fit` each device computes the loss
+and the gradient of its own rows, and one all-reduce of as many numbers adds them up.
 """
 
 import re
@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from linreg_jax._padding import pad
 from linreg_jax._sharding.processes import gather_metadata, join_in_time
 from linreg_jax._sharding.shards import DATA_AXIS
-from linreg_jax._training.batches import pad
+from linreg_jax._typing import Array
 from linreg_jax._validation import is_positive, positive_integer, scalar_setting, shown
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed
 
@@ -26,7 +28,7 @@ _ADDRESS = re.compile(r"([^:]+|\[.+\]):\d+")  # a host or [IPv6], and a port
 def shard(data: Dataset, mesh: Mesh | None = None, *, num_shards: int | None = None) -> Dataset:
     """The same examples with their rows laid over devices, in equal parts.
 
-    Rows that weigh 0 are added at the end where the parts would not be equal, so that every loss of
+    Zero-weight rows are added at the end where the parts would not be equal, so that every loss of
     this package, its gradients and its fits stay what they were, up to rounding.
 
     Mini-batches are shuffled within each shard, and every shard gives a step as many rows, so that
@@ -55,8 +57,8 @@ def shard(data: Dataset, mesh: Mesh | None = None, *, num_shards: int | None = N
 
     Example:
       >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
-      >>> laid_out = shard(data, jax.make_mesh((1,), ("data",)), num_shards=2)
-      >>> laid_out.sample_weight.tolist(), float(mse(init_params(data), laid_out))
+      >>> sharded = shard(data, jax.make_mesh((1,), ("data",)), num_shards=2)
+      >>> sharded.sample_weight.tolist(), float(mse(init_params(data), sharded))
       ([1.0, 1.0, 1.0, 0.0], 1666.66...)
     """
     check_dataset(data)
@@ -71,10 +73,10 @@ def shard(data: Dataset, mesh: Mesh | None = None, *, num_shards: int | None = N
     if missing:
         data = pad(data, missing)
     by_rows, whole = NamedSharding(mesh, P(DATA_AXIS)), NamedSharding(mesh, P())
-    laid_out: Dataset = jax.tree.map(
+    sharded: Dataset = jax.tree.map(
         lambda array: jax.device_put(array, by_rows if array.ndim else whole), data
     )
-    return laid_out
+    return sharded
 
 
 def replicate(params: Any, mesh: Mesh | None = None) -> Any:
@@ -101,7 +103,7 @@ def replicate(params: Any, mesh: Mesh | None = None) -> Any:
     return jax.device_put(params, NamedSharding(_data_mesh(mesh), P()))
 
 
-def _data_mesh(mesh):
+def _data_mesh(mesh: Mesh | None) -> Mesh:
     """The mesh with every axis left to the compiler; all devices where it is None."""
     if mesh is None:
         # Processes one after the other, so that each one's rows stay together.
@@ -121,13 +123,13 @@ def _data_mesh(mesh):
     return Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
 
 
-def _all_devices():
+def _all_devices() -> list[jax.Device]:
     """All devices of the kind that `jax.default_device` names, if it does."""
-    chosen = jax.config.jax_default_device  # type: ignore[attr-defined]  # set at run time
+    chosen = getattr(jax.config, "jax_default_device", None)  # the attribute is set at run time
     return jax.devices(getattr(chosen, "platform", chosen))
 
 
-def _checked_shards(num_shards, mesh, n=None):
+def _checked_shards(num_shards: int | None, mesh: Mesh, n: int | None = None) -> int:
     """How many shards to cut n rows in; of any number of rows where n is None."""
     devices = mesh.shape[DATA_AXIS]
     num_shards = positive_integer("num_shards", devices if num_shards is None else num_shards)
@@ -166,7 +168,7 @@ def initialize(
       `heartbeat_timeout` seconds;
     - it hangs: JAX ends the others after `heartbeat_timeout` seconds, with what it knows on stderr.
 
-    JAX ends a process by a fatal error, exit status 134. A new job goes on from the last state that
+    JAX ends a process by a fatal error, exit status 134. A new job resumes from the last state that
     was saved: `fit(loss, load(path), ...)`.
 
     Args:
@@ -205,8 +207,8 @@ def initialize(
         coordinator_address,
         num_processes,
         process_id,
-        local_device_ids=local_device_ids,
-        heartbeat_timeout_seconds=heartbeat_timeout,
+        local_device_ids,
+        heartbeat_timeout,
     )
 
 
@@ -220,10 +222,10 @@ def shard_from_process(
 ) -> Dataset:
     """One data set from the rows that each process has, laid over the devices of all.
 
-    Every process calls it with its own rows, in any number; they stay on its devices. A process
-    with fewer rows than another has them filled up with rows that weigh 0, to as many on every
-    device. Before anything else the processes tell each other what they have, so that what one of
-    them cannot accept is an error in each.
+    Every process calls it with its own rows, in any number; they stay on its devices. Where a
+    process has fewer rows than another, zero-weight rows are added, so that every device holds as
+    many. Before anything else the processes exchange what they have, so that what one of them
+    cannot accept is an error in each.
 
     Args:
       X_local: [n_local, d] this process's examples; n_local may differ, d may not.
@@ -233,7 +235,7 @@ def shard_from_process(
       num_shards: as for `shard`.
 
     Returns:
-      A `Dataset` of all rows: `sample_weight` is None if none was given and none was filled up.
+      A `Dataset` of all rows: `sample_weight` is None if none was given and no row was added.
 
     Raises:
       TypeError, ValueError: in every process, what `as_dataset` finds wrong in one of them;
@@ -251,22 +253,23 @@ def shard_from_process(
     parts = mesh.shape[DATA_AXIS]
     places = rows.addressable_devices_indices_map((parts,)).values()
     shards = num_shards // parts * len({str(place) for place in places})
-    local, notes = gather_metadata(
+    local, processes = gather_metadata(
         X_local, y_local, sample_weight_local, own_shards=shards, all_shards=num_shards
     )
-    shard_rows = max(-(-note.num_rows // note.num_shards) for note in notes)
+    shard_rows = max(-(-process.num_rows // process.num_shards) for process in processes)
     is_weighted = any(
-        note.is_weighted or note.num_rows < shard_rows * note.num_shards for note in notes
+        process.is_weighted or process.num_rows < shard_rows * process.num_shards
+        for process in processes
     )
     if is_weighted and local.sample_weight is None:
-        local = local._replace(sample_weight=np.ones(local.X.shape[0], local.X.dtype))
+        local = local._replace(sample_weight=jnp.ones(local.X.shape[0], local.X.dtype))
 
-    def laid_out(array):
-        array = np.asarray(array)
-        missing = shard_rows * shards - array.shape[0]
-        array = np.pad(array, [(0, missing), *[(0, 0)] * (array.ndim - 1)])
-        shape = (shard_rows * num_shards, *array.shape[1:])
-        return jax.make_array_from_process_local_data(rows, array, shape)
+    def on_own_devices(array: Array) -> Array:
+        own = np.asarray(array)
+        missing = shard_rows * shards - own.shape[0]
+        own = np.pad(own, [(0, missing), *[(0, 0)] * (own.ndim - 1)])
+        shape = (shard_rows * num_shards, *own.shape[1:])
+        return jax.make_array_from_process_local_data(rows, own, shape)
 
-    data: Dataset = jax.tree.map(laid_out, local)
+    data: Dataset = jax.tree.map(on_own_devices, local)
     return data

@@ -337,6 +337,19 @@ def test_command_prints_and_writes(one_scenario, tmp_path, capsys):
     ]
 
 
+def test_command_writes_each_case_before_it_prints(one_scenario, tmp_path, monkeypatch):
+    one_scenario(np.ones(1))
+    path = tmp_path / "rows.json"
+
+    def broken(rows):
+        raise BrokenPipeError  # as where the table is read by `head`
+
+    monkeypatch.setattr(command, "case_table", broken)
+    with pytest.raises(BrokenPipeError):
+        command.main(["--quick", "--only", "small", "--json", str(path)])
+    assert len(json.loads(path.read_text())["rows"]) == 2
+
+
 def test_command_fails_where_a_competitor_disagrees(one_scenario, capsys):
     one_scenario(np.full(1, 1.001))
     assert command.main(["--quick"]) == 1
@@ -349,6 +362,7 @@ def test_command_fails_where_a_competitor_disagrees(one_scenario, capsys):
         (["--only", "nothing"], "invalid choice"),
         (["--json", "no/such/folder/rows.json"], "there is no folder"),
         (["--plot", "no/such/folder/ratios.png"], "there is no folder"),
+        (["--json", "both.png", "--plot", "./both.png"], "must be different files, got both.png"),
     ],
 )
 def test_command_refuses(flags, message, capsys):

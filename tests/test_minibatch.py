@@ -20,8 +20,9 @@ from linreg_jax import (
     mse,
     sse,
 )
+from linreg_jax._padding import pad
 from linreg_jax._training import batches
-from linreg_jax._training.batches import batches_per_epoch, mini_batches, pad
+from linreg_jax._training.batches import batches_per_epoch, mini_batches
 from tests.support import assert_same_bits, joined, make_problem, on_the_host, relative_error
 
 KEY = jax.random.key(0)

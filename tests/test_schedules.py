@@ -105,6 +105,15 @@ def test_invscaling_is_traced(dtype):
     assert abs(slope - 0.5) < 1e-6
 
 
+@pytest.mark.parametrize("step", [2**24, 2**31 - 1])
+def test_invscaling_does_not_wrap(step, dtype):
+    expected = 0.1 / (step + 1) ** 0.25
+    for given in (step, np.int32(step), jnp.int32(step)):
+        rate = jax.jit(lambda count: invscaling(0.1)(count))(given)
+        # The step itself is rounded, and the root and the quotient.
+        np.testing.assert_allclose(rate, expected, rtol=4 * float(jnp.finfo(dtype).eps))
+
+
 def test_fit_takes_invscaling(x64):
     """Against a NumPy loop, and without compiling again for other rates and powers."""
     params, data = make_problem(0, dtype="float64")
@@ -191,7 +200,7 @@ def test_equal_settings_are_one_program():
     assert traces[0] == traces[1]
 
 
-def test_fit_shrinks_and_goes_on():
+def test_fit_shrinks_and_resumes():
     """20 steps are 7 and 13, bit for bit, mapped over rates, and the rate does fall on the way."""
     params, data = make_problem(0)
     factory = adaptive(optax.adam, patience=2, tolerance=0.5, every=2)
@@ -222,6 +231,8 @@ def test_fit_shrinks_and_goes_on():
         (lambda: adaptive(factor=jnp.ones(2) / 2), TypeError, "known before anything compiles"),
         (lambda: adaptive(patience=0), ValueError, "patience must be an integer of 1 or more"),
         (lambda: adaptive(every=1.5), TypeError, "every must be a Python integer, got 1.5"),
+        (lambda: adaptive(every=2**31), ValueError, "every must be .*2147483647.*int32"),
+        (lambda: adaptive(patience=2**40), ValueError, "patience must be .*2147483647.*int32"),
         (lambda: adaptive(tolerance=-1e-3), ValueError, "tolerance must be a finite number"),
     ],
 )

@@ -243,6 +243,7 @@ def test_the_statistics_catch_unequal_places():
         (5.0, 0, 0, TypeError, "n must be a Python integer, got 5.0"),
         (5, 1.5, 0, TypeError, "position must hold integers, got 1.5"),
         (5, 1, 0.5, TypeError, "epoch must hold integers, got 0.5"),
+        (5, 1, 2**32, ValueError, "epoch must fit in 32 bits, got 4294967296: .*fold_in"),
         (5, 1, np.arange(3), ValueError, "epoch has shape \\[3\\].*jax.vmap"),
     ],
 )

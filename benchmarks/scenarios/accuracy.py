@@ -8,15 +8,19 @@ import numpy as np
 import optax
 
 from benchmarks import scikit_learn
-from benchmarks.harness import Case, Competitor, Missing, Settings
+from benchmarks.harness import Answer, Case, Competitor, Missing, Settings
 from benchmarks.ours import fitting, params_answer, start
 from benchmarks.problems import least_squares, make_problem, normal_equations
 from linreg_jax import mse
-from linreg_jax.exact import solve
+from linreg_jax._typing import Float
+from linreg_jax.exact import Solution, solve
+from linreg_jax.training import Fit
 
 ACCURACY = 1e-3
 CONDITION = 1e3  # of XᵀX; the steps of plain gradient descent are in proportion to it
 MOST_STEPS = 100_000
+
+Vector = Float[np.ndarray, " p"]
 
 
 class Rule(NamedTuple):
@@ -28,9 +32,9 @@ class Rule(NamedTuple):
       move: (gradient, state, step) -> (what is subtracted, state); step counts from 1.
     """
 
-    optimizer: Callable
+    optimizer: Callable[[float], optax.GradientTransformation]
     rate: float
-    move: Callable[[np.ndarray, Any, int], tuple[np.ndarray, Any]]
+    move: Callable[[Vector, Any, int], tuple[Vector, Any]]
 
 
 def cases(settings: Settings) -> Iterator[Case]:
@@ -42,12 +46,12 @@ def cases(settings: Settings) -> Iterator[Case]:
         yield _case(n, d, settings)
 
 
-def _case(n, d, settings):
+def _case(n: int, d: int, settings: Settings) -> Case:
     problem = make_problem(n, d, settings.dtype, condition=CONDITION)
     params, data = start(problem)
     expected = least_squares(problem)
 
-    def params_of(result):
+    def params_of(result: Fit | Solution) -> Answer:
         return {"params": params_answer(result.params)}
 
     competitors: list[Competitor | Missing] = [
@@ -72,7 +76,7 @@ def _case(n, d, settings):
     return Case(title, competitors, expected, ACCURACY, baseline="solve")
 
 
-def _rules(hessian) -> dict[str, Rule]:
+def _rules(hessian: Float[np.ndarray, "p p"]) -> dict[str, Rule]:
     """Each optimizer at the best constant rate that its theory gives; adam at a usual one."""
     curvatures = np.linalg.eigvalsh(hessian)
     smallest, largest = float(curvatures[0]), float(curvatures[-1])
@@ -81,17 +85,17 @@ def _rules(hessian) -> dict[str, Rule]:
     ball_rate = 4 / (largest**0.5 + smallest**0.5) ** 2
     plain_rate, adam_rate = 2 / (largest + smallest), 0.03
 
-    def heavy_ball(learning_rate):
+    def heavy_ball(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
         return optax.sgd(learning_rate, momentum=momentum)
 
-    def move_plainly(gradient, state, step):
+    def move_plainly(gradient: Vector, state: Any, step: int) -> tuple[Vector, Any]:
         return plain_rate * gradient, state
 
-    def move_ball(gradient, velocity, step):
+    def move_ball(gradient: Vector, velocity: Vector, step: int) -> tuple[Vector, Vector]:
         velocity = momentum * velocity + gradient
         return ball_rate * velocity, velocity
 
-    def move_adam(gradient, moments, step):
+    def move_adam(gradient: Vector, moments: Any, step: int) -> tuple[Vector, Any]:
         first, second = (0, 0) if step == 1 else moments
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         unbiased = first / (1 - 0.9**step), second / (1 - 0.999**step)
@@ -104,7 +108,7 @@ def _rules(hessian) -> dict[str, Rule]:
     }
 
 
-def _steps_needed(G, c, rule, right):
+def _steps_needed(G: Float[np.ndarray, "p p"], c: Vector, rule: Rule, right: Vector) -> int:
     """Steps to 0.9 of the accuracy, the rest being for rounding; in float64, with 2(G theta - c).
 
     Raises:

@@ -1,16 +1,19 @@
 """Full-batch gradient descent on the mean squared error."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from benchmarks import jax_loops, numpy_by_hand, pytorch
-from benchmarks.harness import Case, Competitor, Missing, Settings
-from benchmarks.ours import fitting, path_answer, start, transfer
-from benchmarks.problems import RATE, make_problem, squared_error_descent
-from linreg_jax import mse
+from benchmarks.harness import Answer, Case, Competitor, Missing, Settings
+from benchmarks.ours import fitting, path_answer, start, trajectory_answer, transfer
+from benchmarks.problems import RATE, Problem, make_problem, squared_error_descent
+from linreg_jax import Dataset, Params, mse
 from linreg_jax.trajectory import trajectory
+
+Descend = Callable[[Problem, int, float], Answer]
 
 SHAPES = [(100, 1), (1_000, 10), (10_000, 100), (100_000, 100), (1_000_000, 32), (131_072, 512)]
 
@@ -22,33 +25,57 @@ def cases(settings: Settings) -> Iterator[Case]:
         yield _case(n, d, num_steps, settings)
 
 
-def _case(n, d, num_steps, settings):
+def _case(n: int, d: int, num_steps: int, settings: Settings) -> Case:
     problem = make_problem(n, d, settings.dtype)
     params, data = start(problem)
-    once, twice_a_step = problem.X.nbytes, 2 * problem.X.nbytes * num_steps
-
-    def by_hand(name, function, reads):
-        return Competitor(name, lambda: function(problem, num_steps, RATE), reads=reads)
-
-    competitors: list[Competitor | Missing] = [
-        by_hand("NumPy by hand", numpy_by_hand.squared_error, twice_a_step),
-        by_hand("NumPy, [X 1] by columns", numpy_by_hand.squared_error_by_columns, twice_a_step),
-        by_hand("NumPy on its own Gram matrix", numpy_by_hand.squared_error_on_gram, once),
-        *pytorch.missing("PyTorch"),
+    competitors = [
+        *_in_numpy(problem, num_steps),
+        *_in_pytorch(problem, num_steps),
+        *_in_jax(problem, params, data, num_steps),
+        transfer(problem),
     ]
-    if pytorch.torch is not None:
-        loss = pytorch.loss_named("mse")
-        competitors += [
-            Competitor(
-                "PyTorch, autograd and SGD",
-                lambda: pytorch.full_batch(problem, loss, num_steps, RATE),
-                reads=twice_a_step,
-            ),
-            by_hand("PyTorch by hand", pytorch.full_batch_by_hand, twice_a_step),
-        ]
+    expected = squared_error_descent(problem, num_steps)
+    title = f"{problem.title}, {num_steps:,} steps"
+    return Case(title, competitors, expected, settings.tolerance)
+
+
+def _in_numpy(problem: Problem, num_steps: int) -> list[Competitor]:
+    once, twice_a_step = problem.X.nbytes, 2 * problem.X.nbytes * num_steps
+    ways: list[tuple[str, Descend, float]] = [
+        ("NumPy by hand", numpy_by_hand.squared_error, twice_a_step),
+        ("NumPy, [X 1] by columns", numpy_by_hand.squared_error_by_columns, twice_a_step),
+        ("NumPy on its own Gram matrix", numpy_by_hand.squared_error_on_gram, once),
+    ]
+    return [
+        Competitor(name, partial(descend, problem, num_steps, RATE), reads=reads)
+        for name, descend, reads in ways
+    ]
+
+
+def _in_pytorch(problem: Problem, num_steps: int) -> Sequence[Competitor | Missing]:
+    if pytorch.torch is None:
+        return pytorch.missing("PyTorch")
+    loss, reads = pytorch.loss_named("mse"), 2 * problem.X.nbytes * num_steps
+    return [
+        Competitor(
+            "PyTorch, autograd and SGD",
+            partial(pytorch.full_batch, problem, loss, num_steps, RATE),
+            reads=reads,
+        ),
+        Competitor(
+            "PyTorch by hand",
+            partial(pytorch.full_batch_by_hand, problem, num_steps, RATE),
+            reads=reads,
+        ),
+    ]
+
+
+def _in_jax(problem: Problem, params: Params, data: Dataset, num_steps: int) -> list[Competitor]:
+    """Steps called from Python, and this package's loop and its formula."""
+    once, twice_a_step = problem.X.nbytes, 2 * problem.X.nbytes * num_steps
     plan = {"learning_rate": RATE, "num_steps": num_steps}
     steps = jnp.arange(num_steps + 1)
-    competitors += [
+    return [
         Competitor(
             "JAX steps from Python",
             lambda: jax_loops.full_batch(params, data, num_steps, RATE),
@@ -63,18 +90,9 @@ def _case(n, d, num_steps, settings):
             lambda: jax.block_until_ready(
                 trajectory(mse, params, data, learning_rate=RATE, steps=steps)
             ),
-            answer=_path_of_trajectory,
+            answer=trajectory_answer,
             reads=once,
             on_device=True,
             ours=True,
         ),
-        transfer(problem),
     ]
-    expected = squared_error_descent(problem, num_steps)
-    title = f"{problem.title}, {num_steps:,} steps"
-    return Case(title, competitors, expected, settings.tolerance)
-
-
-def _path_of_trajectory(path):
-    """The parameters after the last step, and the losses before each step."""
-    return path_answer(jax.tree.map(lambda leaf: leaf[-1], path.params), path.losses[:-1])

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from benchmarks.harness import Case, Competitor, Settings
@@ -45,22 +45,23 @@ def cases(settings: Settings) -> Iterator[Case]:
     yield _first_calls(settings)
 
 
-def _case(what, sizes, compress, settings):
+def _case(
+    what: str, sizes: Sequence[tuple[int, int, int]], compress: bool, settings: Settings
+) -> Case:
     competitors = []
     for n, d, num_steps in sizes:
         problem = make_problem(n, d, settings.dtype)
         reads = problem.X.nbytes * (1 if compress else 2 * num_steps)
         plan = {"learning_rate": RATE, "num_steps": num_steps, "compress": compress}
-        competitor = fitting(
-            f"{n:,} × {d:,}, {num_steps:,} steps", reads, mse, *start(problem), **plan
-        )
+        name, (params, data) = f"{n:,} × {d:,}, {num_steps:,} steps", start(problem)
+        competitor = fitting(name, reads, mse, params, data, **plan)
         expected = squared_error_descent(problem, num_steps)
         competitors.append(competitor._replace(expected=expected))
     title = f"fit(compress={compress}), doubling {what}"
     return Case(title, competitors, {}, settings.tolerance, baseline="")
 
 
-def _first_calls(settings):
+def _first_calls(settings: Settings) -> Case:
     """Import, first fit and second fit in a fresh process; each process gives all three."""
     n, d, num_steps = settings.pick(
         full=(10_000, 100, 1_000), quick=(10_000, 100, 1_000), tiny=(8, 2, 2)
@@ -75,7 +76,7 @@ def _first_calls(settings):
         "second fit, other data of that shape": [],
     }
 
-    def seconds(name):
+    def seconds(name: str) -> float:
         if not measured[name]:
             command = [sys.executable, "-c", script]
             printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout

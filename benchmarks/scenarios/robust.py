@@ -8,9 +8,9 @@ import numpy as np
 from benchmarks import numpy_by_hand, pytorch
 from benchmarks.harness import Case, Competitor, Missing, Settings
 from benchmarks.ours import fitting, over_cores, start, transfer
-from benchmarks.problems import descent, make_problem
-from linreg_jax import huber, mae
-from linreg_jax.gradients import autodiff, one_pass, vectorized
+from benchmarks.problems import Problem, descent, make_problem
+from linreg_jax import Dataset, Loss, huber, mae
+from linreg_jax.gradients import WAYS
 
 SHAPES = [(10_000, 100), (1_048_576, 32), (524_288, 128)]
 RATE = 0.05
@@ -36,41 +36,57 @@ def cases(settings: Settings) -> Iterator[Case]:
             yield _case(name, problem, settings)
 
 
-def _case(name, problem, settings):
+def _case(name: str, problem: Problem, settings: Settings) -> Case:
     loss, penalty, rho, psi = LOSSES[name]
     num_steps = settings.pick(full=50, quick=20, tiny=3)
-    params, data = start(problem)
-    once, twice = problem.X.nbytes * num_steps, 2 * problem.X.nbytes * num_steps
-
-    def by_hand(name, function, reads):
-        return Competitor(name, lambda: function(problem, penalty, num_steps, RATE), reads=reads)
-
-    def ours(gradient, reads, data=data, where=""):
-        name = f"fit, {gradient.__name__}{where}"
-        plan = {"learning_rate": RATE, "num_steps": num_steps, "gradient": gradient(loss)}
-        return fitting(name, reads, loss, params, data, **plan)
-
-    competitors: list[Competitor | Missing] = [
-        by_hand("NumPy by hand", numpy_by_hand.full_batch, twice),
-        by_hand("NumPy by hand, in blocks", numpy_by_hand.full_batch_in_blocks, once),
-        *pytorch.missing("PyTorch"),
+    competitors = [
+        *_by_hand(name, problem, penalty, num_steps),
+        *_ours(loss, problem, num_steps),
+        transfer(problem),
     ]
-    if pytorch.torch is not None:
-        module = pytorch.loss_named(name)
-        competitors.append(
-            Competitor(
-                "PyTorch, autograd and SGD",
-                lambda: pytorch.full_batch(problem, module, num_steps, RATE),
-                reads=twice,
-            )
-        )
-    competitors += [ours(autodiff, twice), ours(vectorized, twice), ours(one_pass, once)]
-    sharded = over_cores(data)
-    if sharded is None:
-        competitors.append(Missing("fit, one_pass, rows over cores", "one device"))
-    else:
-        competitors.append(ours(one_pass, once, sharded, ", rows over cores"))
-    competitors.append(transfer(problem))
     expected = descent(problem, rho, psi, [slice(None)] * num_steps, RATE)
     title = f"{name}, {problem.title}"
     return Case(title, competitors, expected, settings.tolerance)
+
+
+def _by_hand(
+    name: str, problem: Problem, penalty: numpy_by_hand.Penalty, num_steps: int
+) -> list[Competitor | Missing]:
+    once, twice = problem.X.nbytes * num_steps, 2 * problem.X.nbytes * num_steps
+    plan = (problem, penalty, num_steps, RATE)
+    in_numpy = [
+        Competitor("NumPy by hand", lambda: numpy_by_hand.full_batch(*plan), reads=twice),
+        Competitor(
+            "NumPy by hand, in blocks",
+            lambda: numpy_by_hand.full_batch_in_blocks(*plan),
+            reads=once,
+        ),
+    ]
+    if pytorch.torch is None:
+        return [*in_numpy, *pytorch.missing("PyTorch")]
+    module = pytorch.loss_named(name)
+    autograd = Competitor(
+        "PyTorch, autograd and SGD",
+        lambda: pytorch.full_batch(problem, module, num_steps, RATE),
+        reads=twice,
+    )
+    return [*in_numpy, autograd]
+
+
+def _ours(loss: Loss, problem: Problem, num_steps: int) -> list[Competitor | Missing]:
+    params, data = start(problem)
+    once, twice = problem.X.nbytes * num_steps, 2 * problem.X.nbytes * num_steps
+
+    def by(way: str, reads: float, data: Dataset = data, where: str = "") -> Competitor:
+        plan = {"learning_rate": RATE, "num_steps": num_steps, "gradient": WAYS[way](loss)}
+        return fitting(f"fit, {way}{where}", reads, loss, params, data, **plan)
+
+    over_all, where = over_cores(data), ", rows over cores"
+    return [
+        by("autodiff", twice),
+        by("vectorized", twice),
+        by("one_pass", once),
+        Missing(f"fit, one_pass{where}", "one device")
+        if over_all is None
+        else by("one_pass", once, over_all, where),
+    ]

@@ -10,10 +10,15 @@ import jax
 import numpy as np
 
 from benchmarks.harness import Answer, Case, Competitor, Settings
+from linreg_jax import Dataset
+from linreg_jax._typing import Float
+from linreg_jax.dataset import bias_multipliers, mean_divisor
 from linreg_jax.streaming import compress_chunks, open_chunks
 
 FEATURES = 32
 CHUNK_ROWS = 65_536
+
+Chunks = Iterable[tuple[np.ndarray, np.ndarray]]
 
 
 class Stream(NamedTuple):
@@ -24,8 +29,8 @@ class Stream(NamedTuple):
       num_rows: of all chunks, the last of which may be cut.
     """
 
-    X: np.ndarray
-    y: np.ndarray
+    X: Float[np.ndarray, "c d"]
+    y: Float[np.ndarray, " c"]
     num_rows: int
 
     @property
@@ -68,7 +73,7 @@ def cases(settings: Settings) -> Iterator[Case]:
     yield Case("compress_chunks, ten times the rows", competitors, {}, settings.tolerance, "")
 
 
-def _stream(num_rows, settings):
+def _stream(num_rows: int, settings: Settings) -> Stream:
     rows, d = settings.pick(full=(CHUNK_ROWS, FEATURES), quick=(CHUNK_ROWS, FEATURES), tiny=(20, 3))
     rng = np.random.default_rng(0)
     X = 1 + rng.standard_normal((rows, d), dtype=np.float32)
@@ -76,7 +81,9 @@ def _stream(num_rows, settings):
     return Stream(X.astype(settings.dtype), y.astype(settings.dtype), num_rows)
 
 
-def _beside_numpy(title, stream, chunks, settings):
+def _beside_numpy(
+    title: str, stream: Stream, chunks: Callable[[], Chunks], settings: Settings
+) -> Case:
     return Case(
         title,
         [
@@ -96,7 +103,7 @@ def _beside_numpy(title, stream, chunks, settings):
     )
 
 
-def _compressing(name: str, stream: Stream, chunks: Callable[[], Iterable]) -> Competitor:
+def _compressing(name: str, stream: Stream, chunks: Callable[[], Chunks]) -> Competitor:
     return Competitor(
         name,
         lambda: jax.block_until_ready(compress_chunks(chunks())),
@@ -106,7 +113,7 @@ def _compressing(name: str, stream: Stream, chunks: Callable[[], Iterable]) -> C
     )
 
 
-def _written(stream, folder):
+def _written(stream: Stream, folder: Path) -> Callable[[], Chunks]:
     """A function that opens the rows of a stream, written to .npy files."""
     shapes = {"X": (stream.num_rows, stream.X.shape[1]), "y": (stream.num_rows,)}
     files = {
@@ -126,13 +133,13 @@ def _written(stream, folder):
     )
 
 
-def _products_of(data) -> Answer:
+def _products_of(data: Dataset) -> Answer:
     """The inner products of [1 X y], each over the number of rows."""
-    rows = np.column_stack([data.bias_column, data.X, data.y]).astype(np.float64)
-    return {"products": rows.T @ rows / float(data.total_weight)}
+    rows = np.column_stack([bias_multipliers(data), data.X, data.y]).astype(np.float64)
+    return {"products": rows.T @ rows / float(mean_divisor(data))}
 
 
-def _expected(stream) -> Answer:
+def _expected(stream: Stream) -> Answer:
     """`_products_of` in float64, from those of the rows that are moved."""
     total = np.zeros((stream.X.shape[1] + 2,) * 2)
     by_size: dict[int, np.ndarray] = {}
@@ -147,7 +154,7 @@ def _expected(stream) -> Answer:
     return {"products": total / stream.num_rows}
 
 
-def _sum(stream):
+def _sum(stream: Stream) -> float:
     """Σ X over all chunks, in float64."""
     means = _expected(stream)["products"][0, 1:-1]
-    return stream.num_rows * means.sum()
+    return float(stream.num_rows * means.sum())

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from linreg_jax import plotting
 from linreg_jax._cli.job import Job, is_smooth, recorded_every, steps_to_take, train
 from linreg_jax._files import write_whole
-from linreg_jax._plotting.surface_plots import rate_axes
+from linreg_jax._plotting.rate_plots import rate_axes
 from linreg_jax._training.result import Fit
 from linreg_jax.checking import check_gradients
 from linreg_jax.data import load_hubble

@@ -2,19 +2,18 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-from matplotlib.animation import FFMpegWriter, PillowWriter
+from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 
 from linreg_jax._files import write_whole
 from linreg_jax._plotting.drawing import names_of
 from linreg_jax._plotting.fit_picture import FitPicture
-from linreg_jax._plotting.surface import make_surface, walked
+from linreg_jax._plotting.surface import LossFunction, Over, make_surface, walked
 from linreg_jax._plotting.surface_plots import (
     MOST_MARKERS,
     draw_path,
@@ -25,6 +24,7 @@ from linreg_jax._plotting.surface_plots import (
 from linreg_jax._training.result import Fit
 from linreg_jax.dataset import Dataset
 from linreg_jax.losses import mse
+from linreg_jax.model import Params
 
 
 def animate(
@@ -32,8 +32,8 @@ def animate(
     data: Dataset,
     path: str | Path,
     *,
-    loss: Any = mse,
-    over: tuple[int | str, int | str] | None = None,
+    loss: LossFunction = mse,
+    over: Over | None = None,
     feature_names: Sequence[str] | str | None = None,
     target_name: str = "y",
     record_every: int = 1,
@@ -64,8 +64,7 @@ def animate(
       ValueError: another kind of file, or an MP4 without ffmpeg; and as `plot_surface` says.
       OSError: the file cannot be written.
     """
-    path = Path(path)
-    writer = film_writer(path, frames_per_second)
+    writer = film_writer(path := Path(path), frames_per_second)
     names = names_of(feature_names, data.X.shape[1])
     surface = make_surface(loss, data, [fit], over)
     points = walked(fit, surface.over)
@@ -80,24 +79,38 @@ def animate(
     seen = in_sight(left, points)
     first_step = int(fit.state.step) - int(fit.num_steps)
 
-    # Made elsewhere, so that the film is there whole or not at all.
-    with tempfile.TemporaryDirectory(prefix="linreg_jax-") as folder:
-        film = Path(folder) / f"film{path.suffix.lower()}"
-        with writer.saving(figure, str(film), dpi=100):
-            for i in _frames(len(points), num_frames, frames_per_second):
-                for part in (halo, line):
-                    part.set_data(*seen[: i + 1].T)
-                line.set_markevery(range(min(i + 1, MOST_MARKERS)))
-                last = i == len(points) - 1
-                picture.show(fit.state.params if last else _iterate(fit, i), rescale=False)
-                taken = int(fit.num_steps) if last else i * record_every
-                figure.suptitle(f"step {first_step + taken}", fontfamily="monospace")
-                writer.grab_frame()
-        write_whole(path, [film.read_bytes()])
+    def show(i: int) -> None:
+        for part in (halo, line):
+            part.set_data(*seen[: i + 1].T)
+        line.set_markevery(list(range(min(i + 1, MOST_MARKERS))))
+        last = i == len(points) - 1
+        picture.show(fit.state.params if last else _iterate(fit, i), rescale=False)
+        taken = int(fit.num_steps) if last else i * record_every
+        figure.suptitle(f"step {first_step + taken}", fontfamily="monospace")
+
+    frames = _frames(len(points), num_frames, frames_per_second)
+    write_whole(path, [_film(figure, writer, path.suffix.lower(), frames, show)])
     return path
 
 
-def film_writer(path, frames_per_second):
+def _film(
+    figure: Figure,
+    writer: AbstractMovieWriter,
+    suffix: str,
+    frames: Sequence[int],
+    show: Callable[[int], None],
+) -> bytes:
+    """The bytes of a film, made in a folder of its own: what is written is whole or not at all."""
+    with tempfile.TemporaryDirectory(prefix="linreg_jax-") as folder:
+        film = Path(folder) / f"film{suffix}"
+        with writer.saving(figure, str(film), dpi=100):
+            for frame in frames:
+                show(frame)
+                writer.grab_frame()
+        return film.read_bytes()
+
+
+def film_writer(path: Path, frames_per_second: int) -> AbstractMovieWriter:
     """The writer for a kind of file.
 
     Raises:
@@ -112,12 +125,13 @@ def film_writer(path, frames_per_second):
     return FFMpegWriter(fps=frames_per_second)
 
 
-def _iterate(fit, i):
+def _iterate(fit: Fit, i: int) -> Params:
     """The i-th recorded `Params`."""
-    return jax.tree.map(lambda leaf: leaf[i], fit.path)
+    iterate: Params = jax.tree.map(lambda leaf: leaf[i], fit.path)
+    return iterate
 
 
-def _frames(num_points, num_frames, frames_per_second):
+def _frames(num_points: int, num_frames: int, frames_per_second: int) -> list[int]:
     """Which iterates to show: every one at first, then ever fewer; the last one for a second."""
     spread = np.geomspace(1, num_points, num_frames) - 1
     chosen = np.unique(np.round(spread).astype(int)).tolist()

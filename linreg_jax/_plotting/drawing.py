@@ -1,13 +1,20 @@
 """What all pictures share: colours, line styles, markers, and axes to draw into."""
 
+from collections.abc import Sequence
+from typing import TypedDict
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from linreg_jax._typing import Int
+
+LineStyle = str | tuple[int, tuple[int, ...]]
+
 # Okabe and Ito's colours, the ones dark enough to be seen on white and on light blue.
 BLACK, VERMILLION, BLUE, PURPLE, GREEN = "#000000", "#d55e00", "#0072b2", "#cc79a7", "#009e73"
 COLOURS = (VERMILLION, BLUE, BLACK, GREEN, PURPLE)
-LINES = ("-", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+LINES: tuple[LineStyle, ...] = ("-", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v")
 
 MOST_POINTS = 5000
@@ -17,7 +24,14 @@ _LETTER = 4.7  # points, the width of one in a legend
 _HANDLE = 42  # points, of what stands before a label, and of the space behind it
 
 
-def style_of(i):
+class Style(TypedDict):
+    """Keywords of a line."""
+
+    color: str
+    linestyle: LineStyle
+
+
+def style_of(i: int) -> Style:
     """Keywords of the i-th of several lines: a colour and a line style of its own."""
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
 
@@ -27,7 +41,7 @@ def axes_or_new(ax: Axes | None) -> Axes:
     return plt.figure(layout="constrained").subplots() if ax is None else ax
 
 
-def tidy(ax, xlabel, ylabel):
+def tidy(ax: Axes, xlabel: str, ylabel: str) -> None:
     """Labels, and a frame that stands back."""
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.spines[["top", "right"]].set_visible(False)
@@ -35,11 +49,11 @@ def tidy(ax, xlabel, ylabel):
     ax.set_axisbelow(True)
 
 
-def legend_above(ax, title=None):
+def legend_above(ax: Axes, title: str | None = None) -> None:
     """A legend between the axes and the title, where it covers no data."""
     handles, labels = ax.get_legend_handles_labels()
     widest = _HANDLE + _LETTER * max(map(len, labels))
-    room = ax.get_position().width * ax.figure.get_figwidth() * 72
+    points = ax.get_position().width * ax.figure.bbox.width / ax.figure.dpi * 72
     ax.legend(
         handles,
         labels,
@@ -47,7 +61,7 @@ def legend_above(ax, title=None):
         alignment="left",
         loc="lower left",
         bbox_to_anchor=(0, 1),
-        ncols=int(np.clip(room // widest, 1, len(labels))),
+        ncols=int(np.clip(points // widest, 1, len(labels))),
         frameon=False,
         borderaxespad=0.2,
         columnspacing=1.5,
@@ -56,14 +70,14 @@ def legend_above(ax, title=None):
     )
 
 
-def some_rows(n):
+def some_rows(n: int) -> tuple[Int[np.ndarray, " m"], str]:
     """`(rows, text)`: the rows to draw, evenly spread, and what the legend says of them."""
     if n <= MOST_POINTS:
         return np.arange(n), f"{n:,} examples"
     return np.linspace(0, n - 1, MOST_POINTS).astype(int), f"{MOST_POINTS:,} of {n:,} examples"
 
 
-def names_of(feature_names, d):
+def names_of(feature_names: Sequence[str] | str | None, d: int) -> list[str]:
     """[d] names to write; x, or feature 0, feature 1, ... where none were given.
 
     Raises:
@@ -77,8 +91,8 @@ def names_of(feature_names, d):
     return names
 
 
-def parameter_name(which, names):
+def parameter_name(which: int | str, names: Sequence[str]) -> str:
     """What the axis of one parameter is called; `names` as `names_of` gives them."""
-    if which == "bias":
+    if isinstance(which, str):
         return "intercept"
     return f"slope over {names[0]}" if len(names) == 1 else f"weight of {names[which]}"

@@ -1,11 +1,14 @@
 """A model beside its data, drawn once and moved to other parameters."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from linreg_jax._plotting.drawing import BLUE, VERMILLION, legend_above, some_rows, tidy
-from linreg_jax.dataset import check_dataset
-from linreg_jax.model import check_params, predict
+from linreg_jax.dataset import Dataset, check_dataset
+from linreg_jax.model import Params, check_params, predict
 
 _MOST_RESIDUALS = 500  # more lines than these hide the points
 _MARGIN = 0.06
@@ -18,7 +21,7 @@ class FitPicture:
       ax: where it is drawn.
     """
 
-    def __init__(self, ax, data, names, target_name):
+    def __init__(self, ax: Axes, data: Dataset, names: Sequence[str], target_name: str) -> None:
         check_dataset(data)
         if data.y.ndim != 1:
             raise ValueError(
@@ -51,7 +54,7 @@ class FitPicture:
             tidy(ax, f"observed {target_name}", f"predicted {target_name}")
         legend_above(ax)
 
-    def show(self, params, *, rescale=True):
+    def show(self, params: Params, *, rescale: bool = True) -> None:
         """Moves the picture to other parameters; `rescale` chooses the vertical range anew."""
         check_params(params, self._data.X, self._data.y)
         predicted = np.asarray(predict(params, self._X), float)

@@ -1,7 +1,8 @@
 """The loss over two parameters, as numbers to draw."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,9 @@ import numpy as np
 from jax import lax
 
 from linreg_jax._training.result import Fit, Status
+from linreg_jax._typing import Array, Float
 from linreg_jax.compression import compress
-from linreg_jax.dataset import bias_multipliers, check_dataset
+from linreg_jax.dataset import Dataset, bias_multipliers, check_dataset
 from linreg_jax.exact import solve
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
@@ -19,6 +21,16 @@ from linreg_jax.penalties import Ridge
 _NUM_LEVELS = 12
 _WORK = 2e9  # products; what the grid is made coarser for, where examples are many
 _MARGIN = 0.15  # of the window beyond what it must show, on each side
+
+LossFunction = Callable[[Params, Dataset], Array]
+
+Over = tuple[int | str, int | str]
+"""Two parameters, each the number of a feature or "bias"."""
+
+Point = Float[np.ndarray, "2"]
+Path = Float[np.ndarray, "m 2"]
+Evaluate = Callable[[Path], Float[np.ndarray, " m"]]
+"""Points [m, 2] -> the loss at each."""
 
 
 class Surface(NamedTuple):
@@ -33,16 +45,16 @@ class Surface(NamedTuple):
       levels: for contours, evenly spaced in their logarithm.
     """
 
-    over: tuple[int | str, int | str]
-    x: np.ndarray
-    y: np.ndarray
-    excess: np.ndarray
+    over: Over
+    x: Float[np.ndarray, " m"]
+    y: Float[np.ndarray, " m"]
+    excess: Float[np.ndarray, "m m"]
     minimum: tuple[float, float]
     value: float
-    levels: np.ndarray
+    levels: Float[np.ndarray, " levels"]
 
 
-def is_squared(loss) -> bool:
+def is_squared(loss: LossFunction) -> TypeGuard[Loss]:
     """Whether `solve` finds the minimum of the loss."""
     return (
         isinstance(loss, Loss)
@@ -51,8 +63,8 @@ def is_squared(loss) -> bool:
     )
 
 
-def walked(fit: Fit, over):
-    """[m + 1, 2] where a fit was in the two parameters, its last iterate included.
+def walked(fit: Fit, over: Over) -> Float[np.ndarray, "m 2"]:
+    """[m, 2] where a fit was in the two parameters, its last iterate included.
 
     Raises:
       ValueError: the parameters were not recorded, or the fit is many in one.
@@ -69,12 +81,18 @@ def walked(fit: Fit, over):
     return np.concatenate([path[np.isfinite(path).all(axis=1)], last[None, :]])
 
 
-def coordinate(params: Params, which: int | str):
+def coordinate(params: Params, which: int | str) -> Float[Array, "..."]:
     """One parameter of one `Params`, or of a path of them [m]."""
-    return params.bias if which == "bias" else params.weights[..., which]
+    if which != "bias":
+        return params.weights[..., which]
+    if params.bias is None:
+        raise ValueError("the fit has no bias: pass two features as over")
+    return params.bias
 
 
-def make_surface(loss, data, fits=(), over=None) -> Surface:
+def make_surface(
+    loss: LossFunction, data: Dataset, fits: Sequence[Fit] = (), over: Over | None = None
+) -> Surface:
     """The surface that the paths of some fits are drawn on.
 
     Everything is computed in float64, whatever the data is in: near the minimum the loss differs
@@ -125,32 +143,32 @@ def make_surface(loss, data, fits=(), over=None) -> Surface:
     return Surface(over, x, y, excess, (middle[0], middle[1]), float(near[0]), levels)
 
 
-def _checked_over(over, d, intercept):
+def _checked_over(over: Over | None, d: int, intercept: bool) -> Over:
     known = [*range(d), *(["bias"] if intercept else [])]
     if len(known) < 2:
         raise ValueError("a surface needs two parameters, and one feature without a bias has one")
     if over is None:
         return (0, "bias") if d == 1 else (0, 1)
-    over = tuple(over)
-    if len(over) != 2 or over[0] == over[1] or any(which not in known for which in over):
+    chosen = tuple(over)
+    if len(chosen) != 2 or chosen[0] == chosen[1] or any(which not in known for which in chosen):
         bias = ' or "bias"' if intercept else ""
         raise ValueError(
-            f"over must be two different parameters, features 0 to {d - 1}{bias}, got {over}"
+            f"over must be two different parameters, features 0 to {d - 1}{bias}, got {chosen}"
         )
-    return over
+    return chosen
 
 
-def _lowest(loss, data, fits, intercept):
+def _lowest(loss: LossFunction, data: Dataset, fits: Sequence[Fit], intercept: bool) -> Params:
     """The best parameters known of a loss without a formula: a fit's, or the least squares."""
     known = [jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), fit.params) for fit in fits]
     known.append(solve(data, intercept=intercept).params)
     return min(known, key=lambda params: float(jnp.nan_to_num(loss(params, data), nan=jnp.inf)))
 
 
-def _evaluator(loss, data, centre, over):
+def _evaluator(loss: LossFunction, data: Dataset, centre: Params, over: Over) -> Evaluate:
     """[m, 2] points -> [m] losses there."""
 
-    def at(point):
+    def at(point: Float[Array, "2"]) -> Float[Array, ""]:
         params = centre
         for which, value in zip(over, point, strict=True):
             if which == "bias":
@@ -164,7 +182,7 @@ def _evaluator(loss, data, centre, over):
     return lambda points: np.asarray(over_points(jnp.asarray(points)))
 
 
-def _descend(values, middle, data, over):
+def _descend(values: Evaluate, middle: Point, data: Dataset, over: Over) -> Point:
     """The minimum of a convex loss in two parameters, by a grid that follows and shrinks.
 
     The grid's axes are such that a step along either moves the predictions as much, so that narrow
@@ -184,7 +202,7 @@ def _descend(values, middle, data, over):
     return middle
 
 
-def _spans(middle, paths, diverged):
+def _spans(middle: Point, paths: Sequence[Path], diverged: Sequence[bool]) -> Point:
     """[2] how far to look from the minimum, at least, to see all the paths."""
     far = [np.zeros(2)]
     for path, exploded in zip(paths, diverged, strict=True):
@@ -194,8 +212,8 @@ def _spans(middle, paths, diverged):
     return np.where(spans > 1e-9 * np.abs(middle), spans, np.maximum(np.abs(middle), 1))
 
 
-def _window(middle, paths, diverged):
-    """`(low, high)`, [2] each: the paths and the minimum with some room around them."""
+def _window(middle: Point, paths: Sequence[Path], diverged: Sequence[bool]) -> tuple[Point, Point]:
+    """`(low, high)`, [2] each: the paths and the minimum with a margin around them."""
     spans = _spans(middle, paths, diverged)
     low, high = middle - 0.4 * spans, middle + 0.4 * spans  # the other side of the valley
     for path in paths:

@@ -4,24 +4,30 @@ The rows of a data set lie in equal parts on the axis "data" of a mesh, in the o
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from linreg_jax._typing import Array, Float
 from linreg_jax._validation import is_traced, positive_integer
-from linreg_jax.dataset import Dataset, is_compressed
+from linreg_jax.dataset import Dataset, is_compressed, mean_divisor
 from linreg_jax.gradients import LossGradient, ValueAndGradient
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
 
 DATA_AXIS = "data"
 
+Result = TypeVar("Result")
 
-def mesh_of(data):
+
+def mesh_of(data: Dataset) -> Mesh | AbstractMesh | None:
     """The mesh whose devices hold equal parts of the rows; None where none of them is divided.
 
     While tracing it is known which mesh the data lies on, and not how: its rows are then taken as
@@ -40,7 +46,7 @@ def mesh_of(data):
     return mesh if parts > 1 and X.shape[0] % parts == 0 else None
 
 
-def checked_num_shards(num_shards, data, batch_size):
+def checked_num_shards(num_shards: int | None, data: Dataset, batch_size: int) -> int:
     """In how many parts the rows are shuffled: as asked for, or one for each device that has some.
 
     Raises:
@@ -67,7 +73,13 @@ def checked_num_shards(num_shards, data, batch_size):
     return num_shards
 
 
-def on_devices_of(mesh, function, *, rows, result):
+def on_devices_of(
+    mesh: Mesh | AbstractMesh,
+    function: Callable[..., Result],
+    *,
+    rows: Sequence[bool],
+    result: P,
+) -> Callable[..., Result]:
     """`function` on each device of a mesh, of the rows that lie there.
 
     Args:
@@ -83,6 +95,21 @@ def on_devices_of(mesh, function, *, rows, result):
         out_specs=result,
         check_vma=False,  # a caller's function may start a loop with zeros of its own
     )
+
+
+class _LocalSums(NamedTuple):
+    """What one device adds to the sums of all.
+
+    Attributes:
+      value: [] Σ of rho times the weights.
+      gradient: `Params`, its derivative.
+      weight: [] Σ of the weights, where a mean divides by it; else None. Negative where there are
+        weights and all are too small to be added up.
+    """
+
+    value: Float[Array, ""]
+    gradient: Params
+    weight: Float[Array, ""] | None
 
 
 def summed_over_devices(
@@ -106,37 +133,57 @@ def summed_over_devices(
     loss = gradient.loss
     if not isinstance(loss, Loss):
         return gradient
-    sums = dataclasses.replace(
-        gradient, loss=dataclasses.replace(loss, reduction="sum", penalties=())
-    )
+    plain_sum = dataclasses.replace(loss, reduction="sum", penalties=())
+    sums = dataclasses.replace(gradient, loss=plain_sum)
 
-    def value_and_gradient(params: Params, data: Dataset) -> tuple[Array, Params]:
-        n, dtype = data.X.shape[0], data.X.dtype
+    def value_and_gradient(params: Params, data: Dataset) -> tuple[Float[Array, ""], Params]:
         is_mean = loss.reduction == "mean"
         sums_weights = is_mean and data.total_weight is None and data.sample_weight is not None
-        # Dividing by n first keeps sums from overflowing where means do not.
-        divisor = jnp.ones((), dtype)
-        if is_mean:
-            divisor = jnp.asarray(n, dtype) if data.total_weight is None else data.total_weight
-            divisor = jnp.where(divisor > 0, divisor, 1)
-
-        def sum_of_all(
-            sums: LossGradient, params: Params, rows: Dataset, divisor: Array
-        ) -> tuple[Array, Params, Array | None]:
-            weight = rows.sample_weight
-            weight = (jnp.ones(rows.X.shape[0], dtype) if weight is None else weight) / divisor
-            measured = sums(params, rows._replace(sample_weight=weight))
-            total = jnp.sum(weight) if sums_weights else None
-            numbers, as_they_were = ravel_pytree((*measured, total))
-            return as_they_were(lax.psum(numbers, DATA_AXIS))
-
-        value, grads, total = on_devices_of(
-            mesh, sum_of_all, rows=(False, False, True, False), result=P()
-        )(sums, params, data._replace(total_weight=None), divisor)
-        if sums_weights:
-            total = jnp.where(total > 0, total, 1)
+        on_each = on_devices_of(
+            mesh,
+            functools.partial(_sums_of_all, sums_weights=sums_weights),
+            rows=(False, False, True, False),
+            result=P(),
+        )
+        divisor = _first_divisor(data) if is_mean else jnp.ones((), data.X.dtype)
+        value, grads, total = on_each(sums, params, data._replace(total_weight=None), divisor)
+        if total is not None:
+            total = jnp.where(total == 0, 1, jnp.where(total < 0, jnp.nan, total))
             value, grads = jax.tree.map(lambda summed: summed / total, (value, grads))
         weights = grads.weights + loss.penalty_gradient(params)
         return value + loss.penalty(params), grads._replace(weights=weights)
 
     return value_and_gradient
+
+
+def _first_divisor(data: Dataset) -> Float[Array, ""]:
+    """What weights are divided by before they are summed: sums overflow no sooner than means."""
+    if data.total_weight is None:
+        return jnp.asarray(data.X.shape[0], data.X.dtype)
+    return jnp.where(data.total_weight > 0, data.total_weight, 1)
+
+
+def _sums_of_all(
+    sums: LossGradient,
+    params: Params,
+    rows: Dataset,
+    divisor: Float[Array, ""],
+    *,
+    sums_weights: bool,
+) -> _LocalSums:
+    """The sums over all devices, on each of them, from one all-reduce."""
+    weight = rows.sample_weight
+    weight = jnp.ones(rows.X.shape[0], rows.X.dtype) if weight is None else weight
+    weight = weight / divisor
+    value, gradient = sums(params, rows._replace(sample_weight=weight))
+    own = _LocalSums(value, gradient, _weight_sum(rows, weight) if sums_weights else None)
+    numbers, as_they_were = ravel_pytree(own)
+    return as_they_were(lax.psum(numbers, DATA_AXIS))
+
+
+def _weight_sum(rows: Dataset, weight: Float[Array, " n"]) -> Float[Array, ""]:
+    """[] the sum of this device's weights, divided as `weight` is, as `_LocalSums` holds it."""
+    total, scaled = mean_divisor(rows), jnp.sum(weight)
+    smallest = jnp.finfo(scaled.dtype).tiny
+    lost = (scaled == 0) & (total != 0)
+    return jnp.where(lost, -smallest, jnp.where(jnp.isnan(total), total, scaled))

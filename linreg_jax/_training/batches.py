@@ -1,6 +1,5 @@
-"""Which examples a step sees: shuffled mini-batches, and zero-weight rows."""
+"""Which examples a step sees: shuffled mini-batches."""
 
-import functools
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -175,24 +174,3 @@ def _from_one_shard(
     held = (positions < n).astype(data.X.dtype)
     weight = held if chosen.sample_weight is None else held * chosen.sample_weight
     return chosen._replace(sample_weight=weight)
-
-
-@functools.partial(jax.jit, static_argnames="num_rows")
-def pad(data: Dataset, num_rows: int) -> Dataset:
-    """The same examples and zero-weight rows after them: the losses of this package are the same.
-
-    Example:
-      >>> pad(as_dataset([[2.0]], [4.0]), 2).sample_weight.tolist()
-      [1.0, 0.0, 0.0]
-    """
-    weight = data.sample_weight
-    if weight is None:
-        weight = jnp.ones(data.X.shape[0], data.X.dtype)
-
-    def padded(column: Array) -> Array:
-        if column.ndim == 0:  # total_weight
-            return column
-        return jnp.pad(column, [(0, num_rows), *[(0, 0)] * (column.ndim - 1)])
-
-    longer: Dataset = jax.tree.map(padded, data._replace(sample_weight=weight))
-    return longer

@@ -14,9 +14,10 @@ from jax.sharding import AbstractMesh, Mesh
 from jax.typing import ArrayLike
 
 from linreg_jax._kernels import rows_to_add
+from linreg_jax._padding import pad
 from linreg_jax._pytrees import as_function
 from linreg_jax._sharding.shards import mesh_of, summed_over_devices
-from linreg_jax._training.batches import batches_per_epoch, pad, steps_gathered_at_once
+from linreg_jax._training.batches import batches_per_epoch, steps_gathered_at_once
 from linreg_jax._training.rates import LearningRate
 from linreg_jax.compression import compress as compressed
 from linreg_jax.dataset import Dataset
