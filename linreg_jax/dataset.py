@@ -20,6 +20,7 @@ from linreg_jax._kernels import matmul, per_example
 from linreg_jax._validation import (
     checked_key,
     flag,
+    is_between_0_and_1,
     is_traced,
     kind_text,
     require_floating,
@@ -283,7 +284,7 @@ def split(data: Dataset, key: Array, fraction: float) -> tuple[Dataset, Dataset]
     """
     check_dataset(data)
     rule = "a number between 0 and 1"
-    fraction = float(scalar_setting("fraction", fraction, rule, lambda share: 0 < share < 1))
+    fraction = float(scalar_setting("fraction", fraction, rule, is_between_0_and_1))
     if is_compressed(data):
         raise ValueError("data is compressed, its rows are not examples: split the original first")
     n = data.X.shape[0]

@@ -29,8 +29,8 @@ import numpy as np
 
 from linreg_jax._algebra.differences import eighth_order, reach_of, second_order
 from linreg_jax._kernels import per_example
+from linreg_jax._loss import example_weights
 from linreg_jax._pytrees import as_function
-from linreg_jax.losses import example_weights
 from linreg_jax.model import Params, residuals
 
 # Accumulators side by side: what vector units of CPUs and warps of GPUs use, or a divisor of it.
@@ -223,7 +223,7 @@ def _terms(argument, params, data, off, u):
     cost, slope = evaluate(np.stack([r, r + off, r - off]))
     raised = np.abs(cost[1:] - cost[0]).max(axis=0)
     moved = np.abs(slope[1:] - slope[0]).max(axis=0)
-    if as_function(argument).pieces == "quadratic":  # exact but for rounding, or declared wrongly
+    if as_function(argument).is_piecewise_quadratic:  # exact but for rounding, or declared wrongly
         difference = _quotient_rounding(evaluate, r, reach, 1, u)
     else:
         difference = _quotient_rounding(evaluate, r, reach, 4, u)

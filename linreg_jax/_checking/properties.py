@@ -20,7 +20,6 @@ from linreg_jax._checking.report import Check, compare, coordinate_name, flat
 from linreg_jax._kernels import per_example
 from linreg_jax._validation import shape_text, shown
 from linreg_jax.model import Params, residuals
-from linreg_jax.penalties import Lasso
 
 # Directions are drawn from a fixed key: the same call gives the same report.
 _SEED = 20
@@ -129,7 +128,7 @@ def _remainders(loss, passed, params, data, gradient, bounds, v):
     move = products(v, data)
     size = np.sqrt(np.mean(np.square(r / np.abs(r).max()))) * np.abs(r).max()
     size = size if np.isfinite(size) and size > 0 else 1.0
-    size = size if loss.curvature is not None else min(size, 1.0)
+    size = size if loss.is_quadratic else min(size, 1.0)
     steps = (size / np.sqrt(np.mean(move * move)) * 0.5 ** np.arange(17)).astype(r.dtype)
     steps[-1] = 0  # where the others start from
     h = steps.reshape(-1, *[1] * r.ndim)
@@ -149,7 +148,7 @@ def taylor_check(loss, passed, params, data, way, gradient, bounds):
     leaves a remainder that shrinks as the step itself.
     """
     name = "Taylor"
-    if loss.kinks or any(isinstance(penalty, Lasso) for penalty in loss.penalties):
+    if loss.kinks or any(penalty.kinks for penalty in loss.penalties):
         return Check(name, None, "not applicable: kinks, across which it need not shrink as h²")
     v = _direction(params, data)
     with np.errstate(over="ignore", invalid="ignore"):  # reported by `finite_check`
@@ -171,7 +170,7 @@ def _penalty_slope(loss, weights):
 def _hessian_product(loss, passed, params, data, v):
     """Hv by hand; H = curvature Xᵀ diag(a) X + the penalties' own."""
     moved = products(v, data)  # Xv
-    s = loss.curvature * residual_state(passed, params, data).a * moved
+    s = loss.curvature_bound * residual_state(passed, params, data).a * moved
     weights, bias = transposed_products(data, s)
     if loss.penalties:
         slope = partial(_penalty_slope, loss)
@@ -182,7 +181,7 @@ def _hessian_product(loss, passed, params, data, v):
 def hessian_check(loss, passed, params, data, way, call):
     """The gradient's own derivative along a random direction, beside the Hessian by hand."""
     name = "Hessian"
-    if loss.curvature is None:
+    if not loss.is_quadratic:
         return Check(name, None, "not applicable: the loss is not squared")
     v = _direction(params, data)
     # Where the targets are 0 the residuals of v are Xv, and the gradient is Hv: it rounds alike.

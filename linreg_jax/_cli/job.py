@@ -22,7 +22,7 @@ from linreg_jax.dataset import (
     standardize,
 )
 from linreg_jax.gradients import vectorized
-from linreg_jax.losses import Huber, LogCosh, Loss
+from linreg_jax.losses import Loss
 from linreg_jax.model import init_params
 from linreg_jax.penalties import ridge
 from linreg_jax.tables import read_table
@@ -251,4 +251,4 @@ def rate_for(job, arguments, num_steps):
 
 def is_smooth(loss):
     """Whether the gradient vanishes towards the minimum."""
-    return loss.curvature is not None or isinstance(loss, (Huber, LogCosh))
+    return loss.curvature_bound is not None

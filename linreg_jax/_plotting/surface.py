@@ -14,7 +14,6 @@ from linreg_jax.dataset import bias_multipliers, check_dataset
 from linreg_jax.exact import solve
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
-from linreg_jax.penalties import Ridge
 
 _NUM_LEVELS = 12
 _WORK = 2e9  # products; what the grid is made coarser for, where examples are many
@@ -44,11 +43,7 @@ class Surface(NamedTuple):
 
 def is_squared(loss) -> bool:
     """Whether `solve` finds the minimum of the loss."""
-    return (
-        isinstance(loss, Loss)
-        and loss.curvature is not None
-        and all(isinstance(penalty, Ridge) for penalty in loss.penalties)
-    )
+    return isinstance(loss, Loss) and loss.is_quadratic_in_params
 
 
 def walked(fit: Fit, over):

@@ -200,7 +200,7 @@ def check_compress(
         raise TypeError(f"compress must be True, False or None, got {shown(compress)}")
     if not compress:
         return
-    if not isinstance(loss, Loss) or loss.curvature is None:
+    if not isinstance(loss, Loss) or not loss.is_quadratic:
         raise ValueError(
             f"compress=True needs a squared loss, which few rows can stand for, got {loss}: "
             "leave compress out"
