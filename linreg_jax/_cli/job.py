@@ -11,15 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from linreg_jax._standardization import Standardization, standardize
 from linreg_jax._training.batches import batches_per_epoch
 from linreg_jax._training.rates import automatic_rate
 from linreg_jax._training.result import Fit
 from linreg_jax.dataset import (
     Dataset,
-    Standardization,
     as_dataset,
     split,
-    standardize,
 )
 from linreg_jax.gradients import vectorized
 from linreg_jax.losses import Loss

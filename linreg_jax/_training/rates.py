@@ -1,5 +1,6 @@
 """Learning rates from the curvature: "auto", and the largest stable one of a run that diverged."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -23,6 +24,22 @@ from linreg_jax.model import Params
 _POWER_STEPS = 40
 
 LearningRate = ArrayLike | Callable[[ArrayLike], ArrayLike]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CheckedSchedule:
+    """A schedule whose negative rates, at which descent would ascend, are NaN.
+
+    Attributes:
+      schedule: step -> rate, as `as_pytree` gives it.
+    """
+
+    schedule: Callable[[ArrayLike], ArrayLike]
+
+    def __call__(self, step: ArrayLike) -> Float[Array, ""]:
+        rate = as_function(self.schedule)(step)
+        return jnp.where(rate < 0, jnp.nan, rate)
 
 
 def automatic_rate(
