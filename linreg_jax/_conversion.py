@@ -101,40 +101,45 @@ def converted(
     """What `as_numeric` gave as a JAX array of a floating-point dtype, all of it finite.
 
     Raises:
-      ValueError: NaN or infinity, or numbers too large or too small for the dtype.
+      ValueError: NaN or infinity, or numbers too large for the dtype.
     """
     if not isinstance(array, np.ndarray):
         result = array.astype(dtype)
         if not is_traced(array) and not bool(jnp.isfinite(result).all()):
             _refuse_not_finite(name, np.asarray(array), np.asarray(result))
         return result
-    with np.errstate(over="ignore", under="ignore"):  # reported below, with their place
+    with np.errstate(over="ignore", under="ignore"):  # reported with their place
         on_host = np.asarray(array).astype(dtype)
     # NumPy looks without compiling a program for every shape.
     if not np.isfinite(on_host).all():
         _refuse_not_finite(name, array, on_host)
-    if on_host.dtype.itemsize < array.dtype.itemsize:
-        _refuse_lost_columns(name, array, on_host)
     return jnp.asarray(on_host)
 
 
-def _refuse_lost_columns(name: str, source: np.ndarray, result: np.ndarray) -> None:
-    """Raises ValueError where a column of numbers became one of zeros in a smaller dtype."""
-    if result.size == 0:
+def require_nothing_lost(
+    name: str, array: Num[Array | np.ndarray, "..."], dtype: DTypeLike
+) -> None:
+    """Raises ValueError where a smaller dtype would make zeros of a column of numbers.
+
+    Args:
+      name: the argument as the user knows it.
+      array: what `as_numeric` gave.
+      dtype: what it is converted to.
+    """
+    least = np.finfo(dtype).tiny  # what is smaller counts as 0 on most processors
+    narrows = array.dtype.kind == "f" and array.dtype.itemsize > np.dtype(dtype).itemsize
+    if is_traced(array) or not narrows or array.size == 0:
         return
-    # Numbers below the smallest normal one count as 0 on most processors.
-    least = np.finfo(result.dtype).tiny
-    lost = np.maximum(result.max(axis=0), -result.min(axis=0)) < least
-    size = np.abs(source[..., lost]).max(axis=0) if lost.any() else np.zeros(0)
-    if not size.any():
-        return
-    index = np.flatnonzero(lost)[np.flatnonzero(size)[0]]
-    column = name if source.ndim == 1 else f"{name}[:, {index}]"
-    raise ValueError(
-        f"{column} holds numbers of at most {size[size > 0][0]:.2g}, and {result.dtype} takes what "
-        f"is below {least:.2g} for 0: rescale {column}, or keep float64 with "
-        'jax.config.update("jax_enable_x64", True)'
-    )
+    size = np.maximum(array.max(axis=0), -array.min(axis=0))  # of each column
+    lost = (size > 0) & (size < least)
+    if lost.any():
+        index = np.flatnonzero(lost)[0]
+        column = name if array.ndim == 1 else f"{name}[:, {index}]"
+        raise ValueError(
+            f"{column} holds numbers of at most {np.ravel(size)[index]:.2g}, and {np.dtype(dtype)} "
+            f"takes what is below {least:.2g} for 0: rescale {column}, or keep float64 with "
+            'jax.config.update("jax_enable_x64", True)'
+        )
 
 
 def _refuse_not_finite(name: str, source: np.ndarray, result: np.ndarray) -> None:

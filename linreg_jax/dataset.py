@@ -13,6 +13,7 @@ from linreg_jax._conversion import (
     as_numeric,
     converted,
     decides_dtype,
+    require_nothing_lost,
     require_usable_weights,
 )
 from linreg_jax._typing import Array, Float, Int, Key, UInt32
@@ -166,6 +167,8 @@ def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:
         None if sample_weight is None else converted("sample_weight", sample_weight, dtype),
     )
     check_dataset(data)
+    require_nothing_lost("X", X, dtype)
+    require_nothing_lost("y", y, dtype)
     if sample_weight is not None and not is_traced(data.sample_weight):
         require_usable_weights(np.asarray(data.sample_weight))
     return data

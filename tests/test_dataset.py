@@ -100,7 +100,7 @@ def test_as_dataset_keeps_float64_where_it_can(x64):
             [1.0, 2.0],
             None,
             ValueError,
-            r"X\[:, 1\] holds numbers of at most 1e-45, and float32 takes .*1.2e-38 for 0: rescale X",
+            r"X\[:, 1\] holds numbers of at most 1e-45, and float32 takes .*1.2e-38 for 0: resc",
         ),
         ([[1.0], [2.0]], [1e-40, 0.0], None, ValueError, "y holds numbers of at most 1e-40"),
         (jnp.ones((1, 1), jnp.complex64), [1.0], None, TypeError, "complex64"),
