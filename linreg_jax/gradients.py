@@ -40,8 +40,7 @@ ValueAndGradient = Callable[[Params, Dataset], Found]
 class LossGradient:
     """The value and gradient of a loss by one of the ways of this module.
 
-    Call it as `jax.value_and_grad(loss)`. It is a pytree, as its loss is, so that the loss's
-    hyper-parameters can be traced and two of equal losses compile once.
+    It is a pytree, as its loss is: hyper-parameters may be traced, and equal losses compile once.
 
     Attributes:
       way: `(loss, params, data, *settings) -> (value, gradient)`.
@@ -69,7 +68,6 @@ def _call(
     data: Dataset,
     settings: tuple[int | None, ...],
 ) -> Found:
-    # One program outside `jit`, the same for equal losses.
     return way(as_function(argument), params, data, *settings)
 
 
@@ -145,17 +143,16 @@ def _vectorized(loss: Loss, params: Params, data: Dataset) -> Found:
 def one_pass(loss: Loss, *, block_rows: int | None = None) -> LossGradient:
     """The gradient by hand, reading X once: block by block, residuals first and then products.
 
-    `vectorized` reads X from memory twice, once for the residuals and once for the gradient. Here
-    the rows are taken in blocks that stay in cache between the two, and with s as there::
+    `vectorized` reads X from memory twice, for the residuals and for the gradient. Here blocks of
+    rows stay in cache between the two, and with s as there::
 
         d loss / d weights = Σ_blocks X_blockᵀ s_block
         d loss / d bias    = Σ_blocks sum(s_block)
 
     The blocks are added in double-word arithmetic, so that float32 keeps its digits over millions
     of rows (at 4,000,000 a gradient to 4e-7, where one product over all rows gives 4e-4). A CPU
-    device runs its blocks one after the other. To use all cores, make each a device, with
-    `jax.config.update("jax_num_cpu_devices", 2)` before anything is computed, and lay the rows over
-    them with `shard`.
+    device runs its blocks one after the other. To use all cores, make each a device before anything
+    is computed, `jax.config.update("jax_num_cpu_devices", 2)`, and `shard` the rows over them.
 
     Args:
       loss: a loss of this package.

@@ -10,7 +10,6 @@ divided by.
 """
 
 import dataclasses
-from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +110,7 @@ class Penalty:
     def __str__(self) -> str:
         return f"{self.name}({self.strength})"
 
-    def __mul__(self, factor: float | Array) -> Self:
+    def __mul__(self, factor: float | Array) -> "Penalty":
         rule = "a finite number more than 0"
         factor = scalar_setting("scale", factor, rule, is_positive)
         return dataclasses.replace(self, strength=factor * self.strength)
