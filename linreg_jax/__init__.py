@@ -4,8 +4,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 from linreg_jax import gradients
+from linreg_jax._standardization import Standardization, standardize
 from linreg_jax.compression import combine, compress
-from linreg_jax.dataset import Dataset, Standardization, as_dataset, split, standardize
+from linreg_jax.dataset import Dataset, as_dataset, split
 from linreg_jax.diagnosis import Diagnosis, diagnose
 from linreg_jax.losses import (
     Loss,

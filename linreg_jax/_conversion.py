@@ -5,7 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
+from linreg_jax._typing import Array, Float, Num
 from linreg_jax._validation import is_traced, shape_text
 
 
@@ -13,14 +15,14 @@ class _Listed(np.ndarray):
     """Numbers that came without a dtype of their own, as Python lists do."""
 
 
-def as_numeric(name, value):
+def as_numeric(name: str, value: Any) -> Num[Array | np.ndarray, "..."]:
     """`value` as an array of real numbers, its own dtype kept.
 
     Raises:
       TypeError: something else than real numbers.
       ValueError: masked entries, rows of different lengths.
     """
-    array: Any
+    array: Array | np.ndarray
     _refuse_what_is_no_array(name, value)
     if isinstance(value, jax.Array):
         array = value
@@ -36,6 +38,11 @@ def as_numeric(name, value):
             array = array.view(_Listed)
         elif array.dtype == object and hasattr(value, "columns"):
             array = _numbers_of_frame(name, value)
+    if array.dtype.kind == "m":
+        raise TypeError(
+            f"{name} must hold real numbers, got durations, {array.dtype} (from "
+            f'{type(value).__name__}): divide by a unit, such as {name} / np.timedelta64(1, "s")'
+        )
     real = jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
     if not real or jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(
@@ -83,52 +90,80 @@ def _numbers_of_frame(name: str, frame: Any) -> np.ndarray:
     return np.column_stack(columns)
 
 
-def decides_dtype(array):
+def decides_dtype(array: Array | np.ndarray) -> bool:
     """Whether an array came with a floating-point dtype of its own."""
     return jnp.issubdtype(array.dtype, jnp.floating) and not isinstance(array, _Listed)
 
 
-def converted(name, array, dtype):
+def converted(
+    name: str, array: Num[Array | np.ndarray, "..."], dtype: DTypeLike
+) -> Float[Array, "..."]:
     """What `as_numeric` gave as a JAX array of a floating-point dtype, all of it finite.
 
     Raises:
       ValueError: NaN or infinity, or numbers too large for the dtype.
     """
-    if is_traced(array):
-        return array.astype(dtype)
-    if isinstance(array, np.ndarray):
-        with np.errstate(over="ignore"):  # reported below, with its place
-            result: Any = np.asarray(array).astype(dtype)
-        # NumPy looks without compiling a program for every shape.
-        finite = np.isfinite(result).all()
-        result = jnp.asarray(result)
-    else:
+    if not isinstance(array, np.ndarray):
         result = array.astype(dtype)
-        finite = bool(jnp.isfinite(result).all())
-    if finite:
+        if not is_traced(array) and not bool(jnp.isfinite(result).all()):
+            _refuse_not_finite(name, np.asarray(array), np.asarray(result))
         return result
-    source = np.asarray(array)
+    with np.errstate(over="ignore", under="ignore"):  # reported with their place
+        on_host = np.asarray(array).astype(dtype)
+    # NumPy looks without compiling a program for every shape.
+    if not np.isfinite(on_host).all():
+        _refuse_not_finite(name, array, on_host)
+    return jnp.asarray(on_host)
+
+
+def require_nothing_lost(
+    name: str, array: Num[Array | np.ndarray, "..."], dtype: DTypeLike
+) -> None:
+    """Raises ValueError where a smaller dtype would make zeros of a column of numbers.
+
+    Args:
+      name: the argument as the user knows it.
+      array: what `as_numeric` gave.
+      dtype: what it is converted to.
+    """
+    least = np.finfo(dtype).tiny  # what is smaller counts as 0 on most processors
+    narrows = array.dtype.kind == "f" and array.dtype.itemsize > np.dtype(dtype).itemsize
+    if is_traced(array) or not narrows or array.size == 0:
+        return
+    size = np.maximum(array.max(axis=0), -array.min(axis=0))  # of each column
+    lost = (size > 0) & (size < least)
+    if lost.any():
+        index = np.flatnonzero(lost)[0]
+        column = name if array.ndim == 1 else f"{name}[:, {index}]"
+        raise ValueError(
+            f"{column} holds numbers of at most {np.ravel(size)[index]:.2g}, and {np.dtype(dtype)} "
+            f"takes what is below {least:.2g} for 0: rescale {column}, or keep float64 with "
+            'jax.config.update("jax_enable_x64", True)'
+        )
+
+
+def _refuse_not_finite(name: str, source: np.ndarray, result: np.ndarray) -> None:
     wrong = ~np.isfinite(source)
     if wrong.any():
         raise ValueError(
             f"{name} holds {wrong.sum()} values that are not finite, {first_wrong(source, wrong)}: "
             "drop or fill those rows first"
         )
-    wrong = ~np.isfinite(np.asarray(result))
+    wrong = ~np.isfinite(result)
     raise ValueError(
-        f"{name} holds {wrong.sum()} values that do not fit {dtype} (largest "
-        f"{float(jnp.finfo(dtype).max):.2g}), {first_wrong(source, wrong)}: rescale {name}, or "
+        f"{name} holds {wrong.sum()} values that do not fit {result.dtype} (largest "
+        f"{np.finfo(result.dtype).max:.2g}), {first_wrong(source, wrong)}: rescale {name}, or "
         'keep float64 with jax.config.update("jax_enable_x64", True)'
     )
 
 
-def first_wrong(array, wrong):
+def first_wrong(array: np.ndarray, wrong: np.ndarray) -> str:
     """`nan at [17, 2]`: the first entry that is wrong, and where."""
     place = tuple(np.argwhere(wrong)[0].tolist())
     return f"the first {array[place]} at {shape_text(place)}"
 
 
-def require_usable_weights(weights: np.ndarray) -> None:
+def require_usable_weights(weights: Float[np.ndarray, " n"]) -> None:
     """Raises unless sample weights are at least 0 and their sum can be divided by.
 
     Raises:
@@ -140,7 +175,7 @@ def require_usable_weights(weights: np.ndarray) -> None:
             "a weight counts how often an example stands in the data"
         )
     if not weights.any():
-        raise ValueError("sample_weight sums to 0: at least one example must weigh something")
+        raise ValueError("sample_weight sums to 0: at least one weight must be more than 0")
     least = np.finfo(weights.dtype).tiny  # what is smaller counts as 0 on most processors
     most = 1 / np.float64(least)
     total = weights[weights >= least].sum(dtype=np.float64)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+
+from linreg_jax._typing import Array, Bool
 
 if TYPE_CHECKING:
     from linreg_jax.diagnosis import Diagnosis
@@ -15,12 +18,12 @@ if TYPE_CHECKING:
 _FAR_APART = 10.0
 
 
-def in_sentences(diagnosis):
+def in_sentences(diagnosis: Diagnosis) -> str:
     """The numbers of a `Diagnosis` in sentences, 79 columns wide."""
     return "\n".join(textwrap.fill(line, 79) for line in _sentences(diagnosis))
 
 
-def _sentences(diagnosis):
+def _sentences(diagnosis: Diagnosis) -> Iterator[str]:
     d = jax.tree.map(np.asarray, diagnosis)
     p, num_features = d.curvatures.shape[0], d.feature_scale.shape[0]
     name, dtype = str(diagnosis.loss), d.curvatures.dtype
@@ -61,7 +64,7 @@ def _sentences(diagnosis):
     yield from _scaling(d, p > num_features)
 
 
-def _deficiency(d, p, num_features):
+def _deficiency(d: Diagnosis, p: int, num_features: int) -> Iterator[str]:
     few = d.num_examples < p
     yield (
         f"Only {d.rank} of {p} parameters are determined"
@@ -77,8 +80,8 @@ def _deficiency(d, p, num_features):
         yield f"Combinations of each other: {_features(d.collinear)}. Drop what is said twice."
 
 
-def _scaling(d, intercept):
-    """What `standardize` would mend: features of very different size, or far from 0."""
+def _scaling(d: Diagnosis, intercept: bool) -> Iterator[str]:
+    """What `standardize` would improve: features of very different size, or far from 0."""
     if not d.condition_number > 4 * d.standardized_condition_number:
         return
     used = np.flatnonzero(~d.constant)
@@ -109,15 +112,15 @@ def _these_examples(diagnosis: Diagnosis) -> str:
     return "this one example" if count == 1 else f"these {_count(count)} examples"
 
 
-def _number(value):
+def _number(value: float | Array | np.ndarray) -> str:
     return f"{float(value):.4g}"
 
 
-def _count(value):
+def _count(value: float | Array | np.ndarray) -> str:
     return f"{float(value):,.0f}" if value < 1e6 else f"{float(value):.2g}"
 
 
-def _features(chosen):
+def _features(chosen: Bool[Array | np.ndarray, " d"]) -> str:
     """`features 0, 3 and 4`, or the first ten of many."""
     places = [str(place) for place in np.flatnonzero(chosen)]
     if len(places) == 1:

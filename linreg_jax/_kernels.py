@@ -1,16 +1,43 @@
-"""Products and sums written as they are because of XLA: behind each is one line of arithmetic."""
+"""What is written as it is because of XLA: products with a tall X, sums over examples, transfers.
+
+Behind each function is one line of arithmetic, and the rest of the package reads as that line. Each
+trick, what it gains (float32, two CPU cores), and what would notice when it no longer does:
+
+`product`, `transposed_product`: blocks of rows
+    XLA's CPU products of a tall X and a few columns are bound by memory and leave cores idle. One
+    product for each block of rows, with the weights repeated, takes a half to a quarter of the
+    time on jax 0.10 and 0.12, and rounds less. Noticed by the rows "full batch", "gradients" and
+    "robust" of `python -m benchmarks`; that it is right, by `tests/test_kernels.py`.
+`transposed_product`: sᵀX in place of Xᵀs
+    XLA's CPU code takes 4 to 8 times longer over a transposed X. The same rows.
+`product` with one feature: a multiplication
+    A product with an inner dimension of 1 is not fused with what is added to it. The rows of one
+    feature, 100 × 1.
+`sum_of_examples`, `broadcast`: sums in columns
+    XLA's CPU code adds up a vector number by number. In columns side by side, a few hundred numbers
+    are added four times faster (0.10 and 0.12). The same rows, at 100 × 1 and 1,000 × 10.
+`matmul`: precision "highest"
+    GPUs may round float32 factors to TF32 and TPUs to bfloat16. It costs nothing on a CPU. Noticed
+    by the row "accuracy", on a GPU.
+`placed`: host numbers as they are
+    A compiled function takes them in a fifth of the time of `jax.device_put`. The first rows of
+    "gradients"; that a transfer guard passes, by `tests/test_debugging.py`.
+"""
 
 import functools
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import lax
 from jax.sharding import AxisType
 from jax.typing import ArrayLike, DTypeLike
 
+from linreg_jax._typing import Array, Float
+
+_Numbers = TypeVar("_Numbers", Array, np.ndarray)
 _BLOCK_NUMBERS = 2**17  # of X in a block of rows: half a megabyte of float32, which a cache holds
 _FEWEST_ROWS = 32
 _MOST_COLUMNS = 64
@@ -21,9 +48,8 @@ _MANY = 2**14  # more examples are added up by all cores anyway
 def placed(tree: Any) -> Any:
     """The host numbers of a pytree as device arrays, where implicit transfers are watched.
 
-    A compiled function takes host numbers as they are, in a fifth of the time of
-    `jax.device_put`. Under `jax.transfer_guard`, set to find the arrays of a caller that lie on the
-    host, the numbers of this package are no finding: there they are transferred explicitly.
+    Under `jax.transfer_guard`, set to find the arrays of a caller that lie on the host, the numbers
+    of this package are no finding: there they are transferred explicitly.
     """
     if getattr(jax.config, "jax_transfer_guard_host_to_device", None) in (None, "allow"):
         return tree
@@ -39,17 +65,16 @@ def on_device(value: ArrayLike, dtype: DTypeLike) -> Array:
     return jax.device_put(np.asarray(value, dtype))
 
 
-def matmul(a, b):
+def matmul(a: Array | np.ndarray, b: Array | np.ndarray) -> Array:
     """`a @ b`, with float32 products computed in float32 on every device.
 
-    GPUs may round float32 factors to TF32 and TPUs to bfloat16 unless they are told not to. To ask
-    for less, wrap the call in `jax.default_matmul_precision("default")` (or `"bfloat16"`, ...).
+    To ask for less, wrap the call in `jax.default_matmul_precision("default")` (or `"bfloat16"`).
     """
-    chosen = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # set at run time
+    chosen = getattr(jax.config, "jax_default_matmul_precision", None)
     return jnp.matmul(a, b, precision="highest" if chosen is None else None)
 
 
-def devices_of(array):
+def devices_of(array: Array | np.ndarray) -> int:
     """How many devices the rows of an array may be divided over.
 
     While tracing, an array's mesh is known, and not how the array lies on it.
@@ -59,33 +84,24 @@ def devices_of(array):
     return math.prod(size for size, kind in axes if kind == AxisType.Auto)
 
 
-def predictions(X, weights):
-    """X weights, [n] or [n, k], block of rows by block of rows where X is large.
-
-    XLA's CPU products of a tall X and a few columns are bound by memory and leave cores idle, the
-    transposed one that the gradient needs most of all: 2 to 4 times slower than this one product
-    for each block, with the weights repeated. Differentiation turns it into one transposed product
-    for each block and a sum over the blocks, which rounds less too.
-    """
+def product(X: Float[Array, " n d"], weights: Float[Array, " d *k"]) -> Float[Array, " n *k"]:
+    """X @ weights."""
     n, k = X.shape[0], weights.shape[1:]
     if weights.shape == (1,):
-        return X[:, 0] * for_each_example(weights[0], X)
+        return X[:, 0] * broadcast(weights[0], X)
     rows = rows_in_block(*X.shape, devices_of(X))
     if rows == n or 4 * weights[0].size > rows:  # or the repeated weights would cost more than X
         return matmul(X, weights)
     blocks = n // rows
     repeated = jnp.broadcast_to(weights.T, (blocks, *weights.T.shape))
-    # As wᵀXᵀ, whose derivative is sᵀX: XLA on the CPU takes longer over Xᵀs.
+    # As wᵀXᵀ, whose derivative is sᵀX: one transposed product for each block, and a sum over them.
     transposed = jnp.swapaxes(X.reshape(blocks, rows, -1), 1, 2)
     products = matmul(repeated.reshape(blocks, -1, X.shape[1]), transposed)
     return jnp.swapaxes(products, 1, 2).reshape(n, *k)
 
 
-def weighted_row_sum(s, X):
-    """Xᵀ s, [d] or [d, k] for s [n] or [n, k], block of rows by block of rows; see `predictions`.
-
-    Taken as sᵀX: XLA on the CPU takes 4 to 8 times longer over the transposed X.
-    """
+def transposed_product(X: Float[Array, " n d"], s: Float[Array, " n *k"]) -> Float[Array, " d *k"]:
+    """Xᵀ @ s."""
     n, k = X.shape[0], s.shape[1:]
     rows = rows_in_block(*X.shape, devices_of(X))
     if rows == n or 4 * s[0].size > rows:
@@ -96,7 +112,7 @@ def weighted_row_sum(s, X):
 
 
 @functools.cache
-def rows_in_block(n, d, devices=1):
+def rows_in_block(n: int, d: int, devices: int = 1) -> int:
     """How many rows of X [n, d] a block has: the most that a cache holds, as a divisor of n.
 
     Blocks are views of X: a ragged last one would make XLA copy all of it. None lies on two of the
@@ -110,23 +126,19 @@ def rows_in_block(n, d, devices=1):
     return rows if rows >= _FEWEST_ROWS else n
 
 
-def rows_to_add(n, d):
+def rows_to_add(n: int, d: int) -> int:
     """How many rows would let X [n, d] be cut in blocks; 0 where it is small or can be as it is."""
     can_be_cut = rows_in_block(n, d) < n
     return 0 if can_be_cut or n <= 2 * max(_BLOCK_NUMBERS // d, _FEWEST_ROWS) else -n % 256
 
 
 @functools.cache
-def _largest_divisor(n, most):
+def _largest_divisor(n: int, most: int) -> int:
     return next(divisor for divisor in range(min(n, most), 0, -1) if n % divisor == 0)
 
 
-def sum_of_examples(values):
-    """[] or [k] the sum of values [n] or [n, k] over the examples.
-
-    XLA's CPU code adds up a vector number by number. Columns, of which each is some of the
-    examples, are added side by side: four times faster for a few hundred.
-    """
+def sum_of_examples(values: Float[Array, " n *k"]) -> Float[Array, " *k"]:
+    """Σ values over the examples, `jnp.sum(values, axis=0)`."""
     columns = 1 if values.ndim > 1 else _columns(values.shape[0], devices_of(values))
     if columns < _FEWEST_COLUMNS:
         return jnp.sum(values, axis=0)
@@ -134,8 +146,8 @@ def sum_of_examples(values):
     return jnp.sum(lax.optimization_barrier(partial_sums))  # or XLA makes one sum of the two
 
 
-def for_each_example(number, X):
-    """[n] or [n, k] a number [] or numbers [k] for each row of X; its derivative sums as above."""
+def broadcast(number: Float[Array, " *k"], X: Float[Array, " n d"]) -> Float[Array, " n *k"]:
+    """A number, or one for each target, for each row of X. Its derivative is a sum in columns."""
     n = X.shape[0]
     columns = 1 if number.ndim > 0 else _columns(n, devices_of(X))
     if columns < _FEWEST_COLUMNS:
@@ -144,12 +156,12 @@ def for_each_example(number, X):
     return jnp.broadcast_to(side_by_side, (n // columns, columns)).reshape(n)
 
 
-def _columns(n, devices):
+def _columns(n: int, devices: int) -> int:
     """How many columns n examples are summed in, so that each row of them lies on one device."""
     most = min(_MOST_COLUMNS, n // 4)  # the columns of a row are added up one by one
     return 1 if n > _MANY or most == 0 else _largest_divisor(n // math.gcd(n, devices), most)
 
 
-def per_example(values, like):
+def per_example(values: _Numbers, like: Array | np.ndarray) -> _Numbers:
     """`values` [n] (or []) shaped to multiply `like` [n] or [n, k] example by example."""
     return values[:, None] if values.ndim == 1 and like.ndim == 2 else values

@@ -4,7 +4,6 @@ It cannot know about compressed rows or about padding. Where weights are unavoid
 a partial last mini-batch), it is first held to what a weight of 0 means: an example left out.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ from linreg_jax import gradients
 from linreg_jax._pytrees import as_function, as_pytree
 from linreg_jax._validation import is_traced, shown
 from linreg_jax.dataset import Dataset
-from linreg_jax.gradients import LossGradient, ValueAndGradient
+from linreg_jax.gradients import LossFunction, LossGradient, ValueAndGradient
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
 
@@ -31,7 +30,7 @@ _FACTORIES = (
 _TOLERANCE = 1e-2
 
 
-def is_own_loss(loss: Callable[[Params, Dataset], Array]) -> bool:
+def is_own_loss(loss: LossFunction) -> bool:
     """Whether a loss is a function of the caller's, not a `Loss` with this package's call."""
     return not isinstance(loss, Loss) or type(loss).__call__ is not Loss.__call__
 
@@ -41,9 +40,7 @@ def is_own_gradient(gradient: ValueAndGradient) -> bool:
     return not isinstance(gradient, LossGradient) or is_own_loss(gradient.loss)
 
 
-def checked_gradient(
-    gradient: ValueAndGradient | None, loss: Callable[[Params, Dataset], Array]
-) -> ValueAndGradient:
+def checked_gradient(gradient: ValueAndGradient | None, loss: LossFunction) -> ValueAndGradient:
     """A drop-in for `jax.value_and_grad(loss)`; `autodiff(loss)` for None.
 
     Raises:
@@ -70,7 +67,7 @@ def checked_gradient(
     return gradient
 
 
-def _same_loss(one: Callable, other: Callable) -> bool:
+def _same_loss(one: LossFunction, other: LossFunction) -> bool:
     """Whether two losses are equal, as far as their values are known."""
     ours, theirs = as_pytree(one), as_pytree(other)
     expected: object = jax.tree.structure(ours)
@@ -81,7 +78,7 @@ def _same_loss(one: Callable, other: Callable) -> bool:
 
 
 def check_own_functions(
-    loss: Callable[[Params, Dataset], Array],
+    loss: LossFunction,
     gradient: ValueAndGradient,
     params: Params,
     data: Dataset,
@@ -90,7 +87,7 @@ def check_own_functions(
     num_shards: int,
 ) -> None:
     """Raises where a loss or gradient of the caller's cannot be given plain examples, see `fit`."""
-    own: dict[str, Callable[[Params, Dataset], Any]] = {}
+    own: dict[str, LossFunction | ValueAndGradient] = {}
     if is_own_loss(loss):
         own["loss"] = loss
     if not isinstance(gradient, LossGradient):
@@ -132,11 +129,11 @@ def check_plain(data: Dataset, name: str = "data") -> None:
 
 
 def check_honours_weights(
-    function: Callable[[Params, Dataset], Any], params: Params, data: Dataset, what: str, why: str
+    function: LossFunction | ValueAndGradient, params: Params, data: Dataset, what: str, why: str
 ) -> None:
     """Raises ValueError where an example of weight 0 is not left out by a caller's function.
 
-    Three examples of which the last weighs 0 must give what the first two give.
+    Three examples, the last of weight 0, must give what the first two give.
 
     Args:
       function: a loss, or a drop-in for `jax.value_and_grad` of one.
@@ -153,7 +150,7 @@ def check_honours_weights(
 
 
 def _honours_weights(
-    function: Callable[[Params, Dataset], Any], params: Params, data: Dataset
+    function: LossFunction | ValueAndGradient, params: Params, data: Dataset
 ) -> bool:
     dtype, d, targets = data.X.dtype, data.X.shape[1], data.y.shape[1:]
 

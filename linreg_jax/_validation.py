@@ -86,25 +86,22 @@ def require_floating(name: str, array: Any, fix: str) -> None:
         )
 
 
-def scalar_setting(
-    name: str, value: Any, rule: str, accept: Callable[[float], bool]
-) -> float | Array:
+def scalar_setting(name: str, value: Any, rule: str, accept: Callable[[Any], Any]) -> float | Array:
     """A hyper-parameter as it is kept: a Python float, or the array that is traced or mapped over.
 
-    One spelling for every host number, so that `1`, `1.0` and `numpy.float32(1)` compile once.
+    One spelling for every host number, so that `1`, `1.0` and `numpy.float32(1)` compile once. One
+    that is traced, and not known to be in range, is NaN where it is not.
 
     Args:
       name: the argument as the user knows it.
       value: a number, a zero-dimensional array, a tracer, or an array to map over.
       rule: the end of the sentence `name must be ...`.
-      accept: float -> bool, checked for each value that is known.
+      accept: whether a number is in range, such as `is_positive`.
 
     Raises:
       TypeError: `value` is not a real number.
       ValueError: a known value is refused by `accept`.
     """
-    if is_traced(value):
-        return value
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number and not isinstance(value, (np.ndarray, np.generic, jax.Array)):
         fix = f"; {several_by_vmap(name)}" if isinstance(value, (list, tuple)) else ""
@@ -114,6 +111,8 @@ def scalar_setting(
     dtype = getattr(value, "dtype", float)  # a random key has one, and no numbers
     if not jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.complexfloating):
         raise TypeError(f"{name} must be {rule}, got an array of {dtype}")
+    if is_traced(value):
+        return jnp.where(accept(value), value, jnp.nan)
     known = np.asarray(value)
     for one in known.ravel().tolist():
         if not accept(one):
@@ -121,9 +120,7 @@ def scalar_setting(
     return float(known) if known.ndim == 0 else value
 
 
-def single_setting(
-    name: str, value: Any, rule: str, accept: Callable[[float], bool]
-) -> float | Array:
+def single_setting(name: str, value: Any, rule: str, accept: Callable[[Any], Any]) -> float | Array:
     """`scalar_setting` of one number, which may be traced.
 
     Raises:
@@ -136,14 +133,22 @@ def single_setting(
     return setting
 
 
-def is_not_negative(value: float) -> bool:
+# What a setting may be. Written with &, so that each takes a number that is traced too.
+
+
+def is_not_negative(value: float | Array) -> bool | Array:
     """Whether a number is finite and at least 0."""
-    return 0 <= value < float("inf")
+    return (value >= 0) & (value < float("inf"))
 
 
-def is_positive(value: float) -> bool:
+def is_positive(value: float | Array) -> bool | Array:
     """Whether a number is finite and more than 0."""
-    return 0 < value < float("inf")
+    return (value > 0) & (value < float("inf"))
+
+
+def is_between_0_and_1(value: float | Array) -> bool | Array:
+    """Whether a number is more than 0 and less than 1."""
+    return (value > 0) & (value < 1)
 
 
 def flag(name: str, value: object) -> bool:

@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import lax
 
-from linreg_jax._algebra.centring import centre_of, power_of_two, without_zero_weight
 from linreg_jax._conversion import (
     as_numeric,
     converted,
     decides_dtype,
+    require_nothing_lost,
     require_usable_weights,
 )
-from linreg_jax._kernels import matmul, per_example
+from linreg_jax._typing import Array, Float, Int, Key, UInt32
 from linreg_jax._validation import (
     checked_key,
-    flag,
+    is_between_0_and_1,
     is_traced,
     kind_text,
     require_floating,
@@ -56,14 +56,14 @@ class Dataset(NamedTuple):
       ((3, 1), (3,), None)
     """
 
-    X: Array
-    y: Array
-    sample_weight: Array | None = None
-    bias_column: Array | None = None
-    total_weight: Array | None = None
+    X: Float[Array, "n d"]
+    y: Float[Array, " n *k"]
+    sample_weight: Float[Array, " n"] | None = None
+    bias_column: Float[Array, " n"] | None = None
+    total_weight: Float[Array, ""] | None = None
 
 
-def check_dataset(data, name="data"):
+def check_dataset(data: object, name: str = "data") -> None:
     """Raises where the shapes or dtypes of a `Dataset` do not fit together; free while tracing.
 
     Raises:
@@ -102,17 +102,17 @@ def check_dataset(data, name="data"):
         require_shape("total_weight", total_weight, (), "a mean divides by one number, []")
 
 
-def is_compressed(data) -> bool:
+def is_compressed(data: Dataset) -> bool:
     """Whether the rows stand for others (see `compress`), with the same squared losses only."""
     return data.bias_column is not None and data.total_weight is not None
 
 
-def bias_multipliers(data):
+def bias_multipliers(data: Dataset) -> Float[Array, " n"]:
     """[n] what multiplies the bias in each row."""
     return jnp.ones(data.X.shape[0], data.X.dtype) if data.bias_column is None else data.bias_column
 
 
-def mean_divisor(data: Dataset) -> Array:
+def mean_divisor(data: Dataset) -> Float[Array, ""]:
     """[] what a mean over the examples divides by; NaN where the sum of the weights is lost."""
     if data.total_weight is not None:
         return data.total_weight
@@ -128,7 +128,7 @@ def mean_divisor(data: Dataset) -> Array:
 
 
 def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:
-    """The door: lists, NumPy, pandas-like and JAX arrays, checked and converted.
+    """Lists, NumPy, pandas-like and JAX arrays, validated and converted.
 
     The dtype is the widest floating-point dtype of the arrays X and y; lists and integers follow
     the other array, or take the default float. float16 and bfloat16 become float32, for sums over
@@ -145,10 +145,10 @@ def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:
       A `Dataset` of floating-point JAX arrays of one dtype.
 
     Raises:
-      TypeError: strings, objects, complex numbers, dates.
+      TypeError: strings, objects, complex numbers, dates, durations.
       ValueError: shapes that do not fit together, no rows or no columns, NaN or infinity, masked
-        entries, values too large for the dtype, weights that are negative or whose sum is 0 or can
-        not be divided by.
+        entries, values too large for the dtype, a column of which all are too small for it, weights
+        that are negative or whose sum is 0 or cannot be divided by.
 
     Example:
       >>> data = as_dataset([[0], [2], [4]], [30, 40, 50])
@@ -167,96 +167,11 @@ def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:
         None if sample_weight is None else converted("sample_weight", sample_weight, dtype),
     )
     check_dataset(data)
+    require_nothing_lost("X", X, dtype)
+    require_nothing_lost("y", y, dtype)
     if sample_weight is not None and not is_traced(data.sample_weight):
         require_usable_weights(np.asarray(data.sample_weight))
     return data
-
-
-class Standardization(NamedTuple):
-    """How features were centred and scaled; called on parameters, it gives them in the old units.
-
-    Attributes:
-      mean: [d] what was taken off each feature; None: nothing was.
-      scale: [d] what each feature was divided by then; 1 where the feature is constant.
-
-    Example:
-      >>> restore = Standardization(mean=jnp.array([2.0]), scale=jnp.array([4.0]))
-      >>> restore(Params(weights=jnp.array([20.0]), bias=jnp.array(40.0)))
-      Params(weights=Array([5.], dtype=float32), bias=Array(30., dtype=float32))
-    """
-
-    mean: Array | None
-    scale: Array
-
-    def __call__(self, params):
-        """`Params` for standardized features -> `Params` for the original ones.
-
-        Raises:
-          ValueError: there is no bias to take up the means (`standardize(data, center=False)`).
-        """
-        weights = params.weights / per_example(self.scale, params.weights)
-        if self.mean is None:
-            return params._replace(weights=weights)
-        if params.bias is None:
-            raise ValueError(
-                "params has no bias, and features centred on their means need one: "
-                "standardize(data, center=False) scales without centring"
-            )
-        return params._replace(weights=weights, bias=params.bias - matmul(self.mean, weights))
-
-
-def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standardization]:
-    """Features of mean 0 and standard deviation 1, and the way back.
-
-    Features are centred exactly before anything is rounded, so that one far from 0 keeps the digits
-    of its spread; what is taken off is the mean as it is rounded to the dtype, so that new rows can
-    be treated alike, and a mean of up to half the distance between two floats is left.
-    Means and deviations are weighted, the deviation divides by the total weight (as scikit-learn's
-    StandardScaler does), and y is left as it is, so that losses keep their units. A constant
-    feature (all its values equal, zero-weight rows aside) becomes 0 and its scale stays 1.
-    Compressed data stays compressed.
-
-    Args:
-      data: a `Dataset`; X is [n, d].
-      center: whether to take the means off. False leaves them, for models without an intercept, and
-        divides by the root mean square about 0.
-
-    Returns:
-      `(data, restore)`: the standardized `Dataset`, and a `Standardization`; `restore(params)` are
-      the parameters that predict the same from the original features.
-
-    Example:
-      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
-      >>> scaled, restore = standardize(data)
-      >>> print(scaled.X[:, 0], restore.mean, restore.scale)
-      [-1.224744...  0.         1.224744...] [2.] [1.6329932]
-    """
-    check_dataset(data)
-    X, restore = _standardize(data, flag("center", center))
-    return data._replace(X=X), restore
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _standardize(data, center):
-    # Inner products over the rows, never counts of them: compressed rows have the same ones.
-    b, s = data.bias_column, data.sample_weight
-    centre = centre_of(data.X, b, s, intercept=center)
-    mean = centre.origin + centre.mean
-    # What is taken off is the mean as it is rounded, so that it can be taken off new rows too.
-    X = centre._replace(origin=mean).differences(data.X, b)
-    along = bias_multipliers(data)
-    weight, counted = along, X
-    if s is not None:
-        s = s / power_of_two(s[:, None])
-        weight, counted = s * along, without_zero_weight(X, s)
-    total = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, matmul(weight, along))
-    if center:
-        counted = counted - along[:, None] * (matmul(weight, counted) / total)[None, :]
-    squares = counted * counted if s is None else s[:, None] * counted * counted
-    deviation = jnp.sqrt(jnp.sum(squares, axis=0) / total)
-    X = jnp.where(centre.constant[None, :], 0, X / jnp.where(deviation > 0, deviation, 1)[None, :])
-    scale = jnp.where(centre.constant & ~jnp.isnan(total), 1, deviation * centre.unit)
-    return X, Standardization(mean * centre.unit if center else None, scale)
 
 
 def split(data: Dataset, key: Array, fraction: float) -> tuple[Dataset, Dataset]:
@@ -283,7 +198,7 @@ def split(data: Dataset, key: Array, fraction: float) -> tuple[Dataset, Dataset]
     """
     check_dataset(data)
     rule = "a number between 0 and 1"
-    fraction = float(scalar_setting("fraction", fraction, rule, lambda share: 0 < share < 1))
+    fraction = float(scalar_setting("fraction", fraction, rule, is_between_0_and_1))
     if is_compressed(data):
         raise ValueError("data is compressed, its rows are not examples: split the original first")
     n = data.X.shape[0]
@@ -298,10 +213,12 @@ def split(data: Dataset, key: Array, fraction: float) -> tuple[Dataset, Dataset]
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _split(data, key, held_out):
+def _split(
+    data: Dataset, key: Key[Array, ""] | UInt32[Array, " words"], held_out: int
+) -> tuple[Dataset, Dataset]:
     order = jax.random.permutation(key, data.X.shape[0])
 
-    def rows(chosen):
+    def rows(chosen: Int[Array, " m"]) -> Dataset:
         return jax.tree.map(lambda column: column[chosen] if column.ndim else column, data)
 
     return rows(order[held_out:]), rows(order[:held_out])

@@ -14,12 +14,13 @@ from linreg_jax._algebra.double_word import Pair, add_pairs, add_product, sum_pa
 from linreg_jax._algebra.implicit import differentiable_minimum
 from linreg_jax._algebra.least_squares import corrected, factors
 from linreg_jax._algebra.linalg import Centring, target_columns
-from linreg_jax._algebra.quadratic import example_share, require_squared, ridge_strength
+from linreg_jax._algebra.quadratic import penalty_curvature, require_quadratic
 from linreg_jax._kernels import matmul, placed
+from linreg_jax._loss import Loss, example_share
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag, shape_text
 from linreg_jax.dataset import Dataset, as_dataset, bias_multipliers, check_dataset, mean_divisor
-from linreg_jax.losses import Loss, mse
+from linreg_jax.losses import mse
 from linreg_jax.model import Params
 
 
@@ -84,7 +85,7 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
       Params(weights=Array([5.], dtype=float32), bias=Array(30., dtype=float32))
     """
     check_dataset(data)
-    require_squared(loss, "solve")
+    require_quadratic(loss, "solve")
     return _solve(placed(loss), data, flag("intercept", intercept))
 
 
@@ -142,15 +143,16 @@ def _line(
 @functools.partial(jax.jit, static_argnums=2)
 def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
     columns = data._replace(y=target_columns(data.y))
-    per_square = jnp.asarray(loss.curvature, data.X.dtype) / 2 * example_share(loss, data)
+    per_square = jnp.asarray(loss.curvature_bound, data.X.dtype) / 2 * example_share(loss, data)
     if data.sample_weight is not None:
         # Small weights would take the second words of double-word products below what there is.
         unit = lax.stop_gradient(power_of_two(data.sample_weight)[0])
         columns = columns._replace(sample_weight=data.sample_weight / unit)
         per_square = per_square * unit
-    strength = ridge_strength(loss)
+    strength = penalty_curvature(loss)
     if strength is not None:
-        strength = jnp.asarray(strength, data.X.dtype) / jnp.where(per_square > 0, per_square, 1)
+        strength = jnp.asarray(strength, data.X.dtype) / 2
+        strength = strength / jnp.where(per_square > 0, per_square, 1)
     fixed, fixed_strength = lax.stop_gradient((columns, strength))
     factored, h = factors(fixed, fixed_strength, intercept=intercept)
     theta, low = corrected(factored, h, fixed, intercept=intercept)

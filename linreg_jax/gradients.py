@@ -2,9 +2,8 @@
 
 Each takes a loss and returns a drop-in for `jax.value_and_grad(loss)`: a function
 `(params, data) -> (value, gradient)`, where `gradient` is a `Params` shaped as `params`. It is what
-`fit`, `fit_chunks` and `check_gradients` take as `gradient=`, as they take a function of your own.
-The ways by hand are ordinary functions, never a `custom_vjp`, so that holding them against
-`jax.grad` compares two derivations and not one with itself.
+`fit`, `fit_chunks` and `check_gradients` take as `gradient=`. The ways by hand are ordinary
+functions, never a `custom_vjp`, so that `jax.grad` is another derivation beside them.
 
 With r = residuals(params, data), a = example_weights(loss, data) and b = 1, or `bias_column`::
 
@@ -19,38 +18,28 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
 
 from linreg_jax._algebra.blocks import sum_over_blocks
-from linreg_jax._algebra.differences import (
-    eighth_order,
-    least_norm_slope,
-    penalty_difference,
-    reach_of,
-    second_order,
-)
-from linreg_jax._kernels import (
-    matmul,
-    per_example,
-    placed,
-    sum_of_examples,
-    weighted_row_sum,
-)
+from linreg_jax._algebra.differences import penalty_difference, reach_of, slopes
+from linreg_jax._kernels import matmul, per_example, placed, sum_of_examples, transposed_product
+from linreg_jax._loss import Loss, example_weights
 from linreg_jax._pytrees import Pytree, as_function, as_pytree
+from linreg_jax._typing import Array, Float, Int
 from linreg_jax._validation import positive_integer, shown
 from linreg_jax.dataset import Dataset, bias_multipliers, check_dataset
-from linreg_jax.losses import Loss, example_weights
 from linreg_jax.model import Params, check_params, residuals
 
-ValueAndGradient = Callable[[Params, Dataset], tuple[Array, Params]]
+Found = tuple[Float[Array, ""], Params]
+LossFunction = Callable[[Params, Dataset], Array]
+ValueAndGradient = Callable[[Params, Dataset], Found]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LossGradient(Pytree):
     """The value and gradient of a loss by one of the ways of this module.
 
-    Call it as `jax.value_and_grad(loss)`. It is a pytree, as its loss is, so that the loss's
-    hyper-parameters can be traced and two of equal losses compile once.
+    It is a pytree, as its loss is: hyper-parameters may be traced, and equal losses compile once.
 
     Attributes:
       way: `(loss, params, data, *settings) -> (value, gradient)`.
@@ -58,11 +47,11 @@ class LossGradient(Pytree):
       settings: what else the way takes.
     """
 
-    way: Callable[..., tuple[Array, Params]] = dataclasses.field(metadata={"static": True})
-    loss: Callable[[Params, Dataset], Array]
+    way: Callable[..., Found] = dataclasses.field(metadata={"static": True})
+    loss: LossFunction
     settings: tuple[int | None, ...] = dataclasses.field(default=(), metadata={"static": True})
 
-    def __call__(self, params: Params, data: Dataset) -> tuple[Array, Params]:
+    def __call__(self, params: Params, data: Dataset) -> Found:
         if not isinstance(self.loss, Loss):
             return self.way(self.loss, params, data, *self.settings)
         check_dataset(data)
@@ -72,17 +61,16 @@ class LossGradient(Pytree):
 
 @functools.partial(jax.jit, static_argnums=(0, 4), inline=True)
 def _call(
-    way: Callable[..., tuple[Array, Params]],
+    way: Callable[..., Found],
     argument: Any,
     params: Params,
     data: Dataset,
     settings: tuple[int | None, ...],
-) -> tuple[Array, Params]:
-    """One program outside `jit`, the same for equal losses."""
+) -> Found:
     return way(as_function(argument), params, data, *settings)
 
 
-def require_loss(loss: Callable[[Params, Dataset], Array], way: str) -> Loss:
+def require_loss(loss: LossFunction, way: str) -> Loss:
     """The loss, or TypeError where it has no `rho` and `psi` for `way` to work with."""
     if not isinstance(loss, Loss):
         raise TypeError(
@@ -92,7 +80,7 @@ def require_loss(loss: Callable[[Params, Dataset], Array], way: str) -> Loss:
     return loss
 
 
-def autodiff(loss: Callable[[Params, Dataset], Array]) -> LossGradient:
+def autodiff(loss: LossFunction) -> LossGradient:
     """The gradient by automatic differentiation: `jax.value_and_grad(loss)`.
 
     Args:
@@ -110,9 +98,7 @@ def autodiff(loss: Callable[[Params, Dataset], Array]) -> LossGradient:
     return LossGradient(_autodiff, loss)
 
 
-def _autodiff(
-    loss: Callable[[Params, Dataset], Array], params: Params, data: Dataset
-) -> tuple[Array, Params]:
+def _autodiff(loss: LossFunction, params: Params, data: Dataset) -> Found:
     return jax.value_and_grad(loss)(params, data)
 
 
@@ -141,12 +127,12 @@ def vectorized(loss: Loss) -> LossGradient:
     return LossGradient(_vectorized, loss)
 
 
-def _vectorized(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]:
+def _vectorized(loss: Loss, params: Params, data: Dataset) -> Found:
     r = residuals(params, data)
     a = per_example(example_weights(loss, data), r)
     s = a * loss.psi(r)
     value = jnp.sum(sum_of_examples(a * loss.rho(r))) + loss.penalty(params)
-    weights = weighted_row_sum(s, data.X) + loss.penalty_gradient(params)
+    weights = transposed_product(data.X, s) + loss.penalty_gradient(params)
     if params.bias is None:
         return value, Params(weights, None)
     bias = sum_of_examples(s) if data.bias_column is None else matmul(data.bias_column, s)
@@ -156,17 +142,16 @@ def _vectorized(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Param
 def one_pass(loss: Loss, *, block_rows: int | None = None) -> LossGradient:
     """The gradient by hand, reading X once: block by block, residuals first and then products.
 
-    `vectorized` reads X from memory twice, once for the residuals and once for the gradient. Here
-    the rows are taken in blocks that stay in cache between the two, and with s as there::
+    `vectorized` reads X from memory twice, for the residuals and for the gradient. Here blocks of
+    rows stay in cache between the two, and with s as there::
 
         d loss / d weights = Σ_blocks X_blockᵀ s_block
         d loss / d bias    = Σ_blocks sum(s_block)
 
-    The blocks are added in twice the digits, so that float32 keeps its own over millions of rows
-    (of 4,000,000, a gradient to 4e-7 where one product over all rows gives 4e-4). A CPU device runs
-    its blocks one after the other: to use all cores, make each a device
-    (`jax.config.update("jax_num_cpu_devices", 2)`, before anything is computed) and lay the rows
-    over them with `shard`; each device then reads its own, and their sums are added once.
+    The blocks are added in double-word arithmetic, so that float32 keeps its digits over millions
+    of rows (at 4,000,000 a gradient to 4e-7, where one product over all rows gives 4e-4). A CPU
+    device runs its blocks one after the other. To use all cores, make each a device before anything
+    is computed, `jax.config.update("jax_num_cpu_devices", 2)`, and `shard` the rows over them.
 
     Args:
       loss: a loss of this package.
@@ -192,15 +177,13 @@ def one_pass(loss: Loss, *, block_rows: int | None = None) -> LossGradient:
     return LossGradient(_one_pass, loss, (block_rows,))
 
 
-def _one_pass(
-    loss: Loss, params: Params, data: Dataset, block_rows: int | None
-) -> tuple[Array, Params]:
+def _one_pass(loss: Loss, params: Params, data: Dataset, block_rows: int | None) -> Found:
     block_gradient = vectorized(dataclasses.replace(loss, reduction="sum", penalties=()))
     jax.eval_shape(residuals, params, data)  # checks shapes, computes nothing
     a = example_weights(loss, data)
     rows = data._replace(sample_weight=a if a.ndim else None, total_weight=None)
 
-    def share(block):
+    def share(block: Dataset) -> Found:
         if block.sample_weight is None:
             block = block._replace(sample_weight=jnp.full(block.X.shape[0], a))
         return block_gradient(params, block)
@@ -236,15 +219,15 @@ def by_loops(loss: Loss) -> LossGradient:
     return LossGradient(_by_loops, loss)
 
 
-def _by_loops(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]:
+def _by_loops(loss: Loss, params: Params, data: Dataset) -> Found:
     checked = jax.eval_shape(residuals, params, data)  # checks shapes, computes nothing
     n, d = data.X.shape
     b = bias_multipliers(data)
     a = jnp.broadcast_to(example_weights(loss, data), (n,))
     zero = jnp.zeros(checked.shape[1:], checked.dtype)  # [] or [k]: one number a target
 
-    def residual(i):
-        def add_feature(j, total):
+    def residual(i: Int[Array, ""]) -> Float[Array, " *k"]:
+        def add_feature(j: Int[Array, ""], total: Float[Array, " *k"]) -> Float[Array, " *k"]:
             return total + data.X[i, j] * params.weights[j]
 
         prediction = lax.fori_loop(0, d, add_feature, zero)
@@ -254,10 +237,10 @@ def _by_loops(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]
 
     r = jax.vmap(residual)(jnp.arange(n))
 
-    def sum_over_examples(term):
+    def sum_over_examples(term: Callable[[Array], Array]) -> Float[Array, " *k"]:
         return lax.fori_loop(0, n, lambda i, total: total + term(i), zero)
 
-    def partial_derivative(j):
+    def partial_derivative(j: Int[Array, ""]) -> Float[Array, " *k"]:
         return sum_over_examples(lambda i: a[i] * loss.psi(r[i]) * data.X[i, j])
 
     value = jnp.sum(sum_over_examples(lambda i: a[i] * loss.rho(r[i]))) + loss.penalty(params)
@@ -275,11 +258,10 @@ def finite_difference(loss: Loss) -> LossGradient:
         d loss / d weights[j] ≈ Σ_i a_i (rho(r_i + h X[i, j]) - rho(r_i - h X[i, j])) / 2h
 
     The derivative of a sum is the sum of the derivatives, so each term takes the step that suits it
-    (`reach_of` says how far its residual moves). Where rho is a parabola or a line around r_i a
-    central difference has no truncation error, and the step is large: up to the residual's own size
-    and halfway to the nearest kink. Elsewhere differences of eighth order serve, exact to
-    h⁸ with h = eps^(1/9). On a kink the two one-sided slopes differ, and the subgradient of least
-    norm between them is taken: 0 wherever it can be.
+    (`reach_of`). Where rho is a parabola or a line around r_i a central difference has no
+    truncation error, and the step is large: up to the residual's own size and halfway to the
+    nearest kink. Elsewhere differences of eighth order serve, exact to h⁸ with h = eps^(1/9). On a
+    kink the subgradient of least norm between the one-sided slopes is taken: 0 wherever it can be.
 
     Args:
       loss: a loss of this package.
@@ -298,20 +280,14 @@ def finite_difference(loss: Loss) -> LossGradient:
     return LossGradient(_finite_difference, loss)
 
 
-def _finite_difference(loss: Loss, params: Params, data: Dataset) -> tuple[Array, Params]:
-    difference_quotient = second_order if loss.pieces == "quadratic" else eighth_order
+def _finite_difference(loss: Loss, params: Params, data: Dataset) -> Found:
     r = residuals(params, data)
     a = per_example(example_weights(loss, data), r)
     reach, on_kink = reach_of(loss, r)
 
-    def partial_derivative(column):
+    def partial_derivative(column: Float[Array, " n"]) -> Float[Array, " *k"]:
         x = per_example(column, r)
-        h = reach / jnp.where(x == 0, 1, jnp.abs(x))
-        slopes = difference_quotient(loss.rho, r, x, h)
-        if loss.kinks:
-            slopes = jnp.where(on_kink, least_norm_slope(loss.rho, r, x, h), slopes)
-        # Compilers fuse a² - b² to one rounding fewer on one side: not 0 even where a is b.
-        return jnp.sum(jnp.where(x == 0, 0, a * slopes), axis=0)
+        return jnp.sum(a * slopes(loss, r, x, reach, on_kink), axis=0)
 
     weights = lax.map(
         lambda j: partial_derivative(data.X[:, j]), jnp.arange(data.X.shape[1]), batch_size=16

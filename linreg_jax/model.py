@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from linreg_jax._conversion import as_numeric
-from linreg_jax._kernels import for_each_example, on_device, per_example, predictions
+from linreg_jax._kernels import broadcast, on_device, per_example, product
+from linreg_jax._typing import Array, Float, Key, UInt32
 from linreg_jax._validation import (
     checked_key,
     flag,
@@ -36,11 +36,11 @@ class Params(NamedTuple):
       Params(weights=Array([5.], dtype=float32), bias=Array(30., dtype=float32...))
     """
 
-    weights: Array
-    bias: Array | None
+    weights: Float[Array, " d *k"]
+    bias: Float[Array, " *k"] | None
 
 
-def check_params(params, X, y=None):
+def check_params(params: object, X: Array, y: Array | None = None) -> None:
     """Raises where parameters do not fit features (and targets); free while tracing.
 
     Raises:
@@ -115,24 +115,18 @@ def init_params(
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3), inline=True)
-def _draw(key, size, d, targets):
+def _draw(
+    key: Key[Array, ""] | UInt32[Array, " words"],
+    size: Float[Array, ""],
+    d: int,
+    targets: tuple[int, ...],
+) -> tuple[Float[Array, " d *k"], Float[Array, " *k"]]:
     weights_key, bias_key = jax.random.split(key)
     weights = size * jax.random.normal(weights_key, (d, *targets), size.dtype)
     return weights, size * jax.random.normal(bias_key, targets, size.dtype)
 
 
-def _linear(params, X, bias_column):
-    """X weights + bias_column bias: [n], or [n, k]."""
-    products = predictions(X, params.weights)
-    if params.bias is None:
-        return products
-    bias = for_each_example(params.bias, X)
-    if bias_column is None:
-        return products + bias
-    return products + per_example(bias_column, bias) * bias
-
-
-def predict(params: Params, X: Any) -> Array:
+def predict(params: Params, X: Any) -> Float[Array, " n *k"]:
     """The model: X weights + bias.
 
     Args:
@@ -163,11 +157,15 @@ def predict(params: Params, X: Any) -> Array:
             "pass X[None, :] for one example, X[:, None] for one feature"
         )
     check_params(params, X)
-    return _linear(params, X, None)
+    if params.bias is None:
+        return product(X, params.weights)
+    return product(X, params.weights) + broadcast(params.bias, X)
 
 
-def residuals(params: Params, data: Dataset) -> Array:
-    """prediction - target, for each example.
+def residuals(params: Params, data: Dataset) -> Float[Array, " n *k"]:
+    """prediction - target, for each example: X weights + bias - y.
+
+    In compressed rows the bias counts `bias_column` times.
 
     Args:
       params: `Params`; weights [d] or [d, k].
@@ -187,4 +185,10 @@ def residuals(params: Params, data: Dataset) -> Array:
     """
     check_dataset(data)
     check_params(params, data.X, data.y)
-    return _linear(params, data.X, data.bias_column) - data.y
+    X, y = data.X, data.y
+    if params.bias is None:
+        return product(X, params.weights) - y
+    bias = broadcast(params.bias, X)
+    if data.bias_column is not None:
+        bias = per_example(data.bias_column, bias) * bias
+    return product(X, params.weights) + bias - y

@@ -10,54 +10,119 @@ divided by.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax.numpy as jnp
-from jax import Array
 
 from linreg_jax._pytrees import Pytree
-from linreg_jax._validation import is_not_negative, scalar_setting
+from linreg_jax._typing import Array, Float
+from linreg_jax._validation import is_not_negative, is_positive, scalar_setting
 
 
 @dataclasses.dataclass(frozen=True)
 class Penalty(Pytree):
     """strength Σ rho(w) over the weights. Added to a loss; `ridge` and `lasso` make one.
 
-    A subclass gives `rho` and `psi`, elementwise functions, and `name`.
+    A subclass gives `rho` and `psi`, elementwise functions, and states what it is. One that is not
+    smooth gives `prox`, by which it is trained.
 
     Attributes:
       strength: what multiplies the sum, at least 0.
+
+    Example:
+      Weights that are not negative:
+
+      >>> class NotNegative(Penalty):
+      ...     is_smooth = False
+      ...
+      ...     def rho(self, w):
+      ...         return jnp.where(w < 0, jnp.inf, 0)
+      ...
+      ...     def psi(self, w):
+      ...         return jnp.zeros_like(w)
+      ...
+      ...     def prox(self, w, step):
+      ...         return jnp.maximum(w, 0)
+      >>> data = as_dataset([[-1.0], [0.0], [1.0]], [3.0, 2.0, 1.0])
+      >>> loss, start = mse + NotNegative(1.0), init_params(data)
+      >>> result = fit(loss, start, data, learning_rate="auto", num_steps=100)
+      >>> result.params
+      Params(weights=Array([0.], dtype=float32), bias=Array(2., dtype=float32))
     """
 
     strength: float | Array
-    name: ClassVar[str] = "penalty"
-    is_smooth: ClassVar[bool] = True
 
-    def rho(self, w):
+    def rho(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
         """What one weight w costs, before `strength`; any shape."""
         raise TypeError(f"{type(self).__name__} must define rho and psi")
 
-    def psi(self, w):
+    def psi(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
         """The derivative of rho, by hand; any shape."""
         raise TypeError(f"{type(self).__name__} must define rho and psi")
 
-    def prox(self, w: Array, step: Array) -> Array:
+    def prox(self, w: Float[Array, "..."], step: Float[Array, ""]) -> Float[Array, "..."]:
         """The v that makes step strength rho(v) + (v - w)²/2 least, elementwise.
 
         What a step of training does for a penalty that is not smooth; see `Penalty.is_smooth`.
         """
         raise TypeError(f"{type(self).__name__} is not smooth and must define prox")
 
-    def __call__(self, weights: Array) -> Array:
+    # What a penalty is. A subclass states what differs, as a property or attribute of the class.
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether psi has no jumps, so that descent follows it. Else training takes `prox`."""
+        return True
+
+    @property
+    def is_quadratic(self) -> bool:
+        """Whether strength rho(w) is curvature_bound w² / 2."""
+        return False
+
+    @property
+    def is_piecewise_quadratic(self) -> bool:
+        """Whether rho is a parabola or a line between any two `kinks`."""
+        return self.is_quadratic
+
+    @property
+    def kinks(self) -> tuple[float | Array, ...]:
+        """The weights where rho or its derivative is not smooth."""
+        return ()
+
+    @property
+    def curvature_bound(self) -> float | Array | None:
+        """What the slope of strength psi nowhere exceeds in size; None: unknown, or no bound."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """What makes it, `ridge`."""
+        return type(self).__name__.lower()
+
+    def __call__(self, weights: Float[Array, " d *k"]) -> Float[Array, ""]:
         """[] the penalty of weights [d] or [d, k]."""
         return self.strength * jnp.sum(self.rho(weights))
 
-    def gradient(self, weights: Array) -> Array:
+    def gradient(self, weights: Float[Array, " d *k"]) -> Float[Array, " d *k"]:
         """[d] or [d, k] the derivative by hand, shaped as the weights."""
         return self.strength * self.psi(weights)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name}({self.strength})"
+
+    def __mul__(self, factor: float | Array) -> "Penalty":
+        rule = "a finite number more than 0"
+        factor = scalar_setting("scale", factor, rule, is_positive)
+        return dataclasses.replace(self, strength=factor * self.strength)
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: object) -> object:
+        if not isinstance(other, Penalty):
+            return NotImplemented  # a loss adds what stands before it too
+        raise TypeError(
+            f"{self} and {other} are penalties of a loss: add them to it one by one, "
+            f"mse + {self} + {other}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +133,16 @@ class Ridge(Penalty):
       strength: what multiplies the sum, at least 0.
     """
 
-    name: ClassVar[str] = "ridge"
+    is_quadratic = True
 
-    def rho(self, w):
+    @property
+    def curvature_bound(self) -> float | Array:
+        return 2 * self.strength
+
+    def rho(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
         return w * w
 
-    def psi(self, w):
+    def psi(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
         return 2 * w
 
 
@@ -85,16 +154,17 @@ class Lasso(Penalty):
       strength: what multiplies the sum, at least 0.
     """
 
-    name: ClassVar[str] = "lasso"
-    is_smooth: ClassVar[bool] = False
+    is_smooth = False
+    is_piecewise_quadratic = True
+    kinks = (0.0,)
 
-    def rho(self, w):
+    def rho(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
         return w * jnp.sign(w)  # jax.grad(jnp.abs) is 1 at 0, this one is 0
 
-    def psi(self, w):
+    def psi(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
         return jnp.sign(w)
 
-    def prox(self, w: Array, step: Array) -> Array:
+    def prox(self, w: Float[Array, "..."], step: Float[Array, ""]) -> Float[Array, "..."]:
         # Each weight moved towards 0 by step strength, and stopped there.
         return jnp.sign(w) * jnp.maximum(jnp.abs(w) - step * self.strength, 0)
 

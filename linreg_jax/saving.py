@@ -25,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax._files import write_whole
+from linreg_jax._standardization import Standardization
 from linreg_jax._streaming.training import ChunkState
 from linreg_jax._training.result import Fit, TrainState
 from linreg_jax._validation import is_traced, shown
-from linreg_jax.dataset import Dataset, Standardization
+from linreg_jax.dataset import Dataset
 from linreg_jax.exact import Solution
 from linreg_jax.model import Params
 from linreg_jax.tables import ColumnModel

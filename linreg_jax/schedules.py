@@ -209,7 +209,9 @@ def adaptive(
     )
 
 
-def _static(name: str, value: object, rule: str, accept: Callable[[float], bool]) -> float:
+def _static(
+    name: str, value: object, rule: str, accept: Callable[[float | Array], bool | Array]
+) -> float:
     """A setting that is part of the compiled program, as a Python float."""
     setting = scalar_setting(name, value, rule, accept)
     if not isinstance(setting, float):

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from linreg_jax._algebra.linalg import centred_factor, target_columns
 from linreg_jax._algebra.path import descend
-from linreg_jax._algebra.quadratic import determined, gram_of_loss, quadratic, require_squared
+from linreg_jax._algebra.quadratic import determined, gram_of_loss, quadratic, require_quadratic
 from linreg_jax._kernels import on_device, placed
 from linreg_jax._typing import Array, Int
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text, shown
@@ -91,7 +91,7 @@ def trajectory(
       [1.  3.6] [0.   1.14] [2230. 1511.]
     """
     check_dataset(data)
-    require_squared(loss, "trajectory")
+    require_quadratic(loss, "trajectory")
     check_params(params, data.X, data.y)
     rule = "a finite number, at least 0"
     given = (
@@ -146,7 +146,7 @@ def _trajectory(
     _, rank = determined(fixed_loss, R, data.X.shape[1], intercept=intercept)
     R = rows.undo(R, intercept=intercept)
     theta, losses = descend(
-        quadratic(fixed_loss, fixed, R, curvature=loss.curvature),
+        quadratic(fixed_loss, fixed, R),
         rank,
         gram_of_loss(loss, data, intercept=intercept),
         theta,

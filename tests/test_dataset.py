@@ -94,6 +94,15 @@ def test_as_dataset_keeps_float64_where_it_can(x64):
         ([[1.0], [2.0]], [None, 2.0], None, TypeError, "y must hold real numbers, got object"),
         ([[1j], [2.0]], [1.0, 2.0], None, TypeError, "X must hold real numbers, got complex128"),
         (np.zeros((1, 1), "M8[D]"), [1.0], None, TypeError, "datetime64"),
+        (np.ones((1, 1), "m8[s]"), [1.0], None, TypeError, r"durations, timedelta64\[s\].*X / np"),
+        (
+            [[1.0, 1e-50], [2.0, -1e-45]],
+            [1.0, 2.0],
+            None,
+            ValueError,
+            r"X\[:, 1\] holds numbers of at most 1e-45, and float32 takes .*1.2e-38 for 0: resc",
+        ),
+        ([[1.0], [2.0]], [1e-40, 0.0], None, ValueError, "y holds numbers of at most 1e-40"),
         (jnp.ones((1, 1), jnp.complex64), [1.0], None, TypeError, "complex64"),
         (np.ma.masked_equal([[1.0], [2.0]], 2), [1.0, 2.0], None, ValueError, "X masks 1 entries"),
         (jnp.array([[jnp.nan]]), [1.0], None, ValueError, r"X holds 1 .* nan at \[0, 0\]"),
@@ -280,6 +289,16 @@ def test_weights_of_any_usable_size_give_the_same_means(weight):
 def test_a_batch_of_padding_weighs_nothing():
     data = as_dataset([[1.0], [2.0]], [1.0, 2.0])._replace(sample_weight=jnp.array([0.0, -0.0]))
     assert mse(init_params(data), data) == 0
+
+
+def test_single_numbers_may_underflow_and_columns_of_zeros_stay():
+    data = as_dataset([[1.0, 0.0], [1e-50, 0.0]], [0.0, 0.0])
+    np.testing.assert_array_equal(data.X, [[1.0, 0.0], [0.0, 0.0]])
+
+
+def test_small_features_stay_in_float64(x64):
+    X = np.array([[1e-50], [2e-50]])
+    np.testing.assert_array_equal(as_dataset(X, X[:, 0]).X, X)
 
 
 @pytest.mark.parametrize("half", ["float16", "bfloat16"])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from linreg_jax._kernels import (
-    for_each_example,
-    predictions,
+    broadcast,
+    product,
     rows_in_block,
     sum_of_examples,
-    weighted_row_sum,
+    transposed_product,
 )
 from tests.support import relative_error
 
@@ -29,12 +29,12 @@ def problem(n, d, k, seed=0):
 def test_products_and_their_derivative_are_those_of_numpy(n, d, k):
     X, weights, s = problem(n, d, k)
     small = [jnp.asarray(array, "float32") for array in (X, weights, s)]
-    products, pull_back = jax.vjp(predictions, *small[:2])
+    products, pull_back = jax.vjp(product, *small[:2])
     # float32 rounds n products, each by 6e-8 of its size, with signs that cancel like √n.
     bound = 6e-8 * 8 * max(d, 32) ** 0.5
     assert relative_error(products, X @ weights) < bound
     assert relative_error(pull_back(small[2])[1], X.T @ s) < 6e-8 * 8 * n**0.5
-    assert relative_error(weighted_row_sum(small[2], small[0]), X.T @ s) < 6e-8 * 8 * n**0.5
+    assert relative_error(transposed_product(small[0], small[2]), X.T @ s) < 6e-8 * 8 * n**0.5
 
 
 def test_large_data_is_cut_and_small_data_is_not():
@@ -58,12 +58,12 @@ def test_blocks_are_not_thin(rows):
 def test_mapped_over_weights():
     X, _, s = (jnp.asarray(array, "float32") for array in problem(12_000, 40, None))
     weights = jnp.asarray(np.random.default_rng(1).normal(size=(7, 40)), "float32")
-    mapped = jax.vmap(predictions, (None, 0))(X, weights)
+    mapped = jax.vmap(product, (None, 0))(X, weights)
     # As above, over 40 products.
     assert (
         relative_error(mapped, np.asarray(weights, "float64") @ np.asarray(X, "float64").T) < 3e-6
     )
-    assert jax.vmap(weighted_row_sum, (0, None))(s[None, :], X).shape == (1, 40)
+    assert jax.vmap(transposed_product, (None, 0))(X, s[None, :]).shape == (1, 40)
 
 
 @pytest.mark.parametrize("k", [None, 3])
@@ -73,7 +73,7 @@ def test_sums_over_examples_and_their_transpose(n, k):
     values = rng.normal(size=n if k is None else (n, k)).astype("float32")
     number = jnp.asarray(rng.normal(size=() if k is None else k), "float32")
     exact = values.astype("float64").sum(axis=0)
-    spread, pull_back = jax.vjp(lambda number: for_each_example(number, jnp.zeros((n, 1))), number)
+    spread, pull_back = jax.vjp(lambda number: broadcast(number, jnp.zeros((n, 1))), number)
     assert (np.asarray(spread) == np.broadcast_to(number, values.shape)).all()
     # float32 rounds each of n terms of size 1 by 6e-8, with signs that cancel.
     bound = 6e-8 * 8 * n**0.5

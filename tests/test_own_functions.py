@@ -20,6 +20,7 @@ from linreg_jax import (
     residuals,
     shard,
 )
+from linreg_jax._pytrees import as_function, as_pytree
 from tests.support import make_problem, relative_error
 
 KEY = jax.random.key(0)
@@ -237,3 +238,15 @@ def test_a_forgotten_bias_is_named():
     text = str(check_gradients(mse, params, data, gradient=one_wrong))
     assert "times the right one" not in text
     assert "only the bias" not in text
+
+
+def test_what_is_no_pytree_passes_as_a_constant():
+    class Plain:
+        def __call__(self, x):
+            return x
+
+    for function in (Plain(), jax.tree_util.Partial(Plain(), 1.0), {"a": 1.0, "b": Plain()}):
+        passed = as_pytree(function)
+        assert all(isinstance(leaf, float) for leaf in jax.tree.leaves(passed))
+        restored = jax.tree.leaves(as_function(passed))
+        assert all(a is b for a, b in zip(restored, jax.tree.leaves(function), strict=True))

@@ -3,49 +3,60 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
 
 from linreg_jax._algebra.linalg import ScaledColumns, scale_columns, target_columns
 from linreg_jax._kernels import matmul
-from linreg_jax.dataset import Dataset, bias_multipliers, mean_divisor
-from linreg_jax.gradients import require_loss
-from linreg_jax.losses import Loss
-from linreg_jax.penalties import Ridge
+from linreg_jax._loss import Loss, example_share
+from linreg_jax._typing import Array, Float, Int
+from linreg_jax.dataset import Dataset, bias_multipliers
+from linreg_jax.gradients import LossFunction, require_loss
 
 
-def require_squared(loss, caller):
-    """Raises unless `loss` is a squared one with ridge penalties or none.
+def require_quadratic(loss: LossFunction, caller: str) -> None:
+    """Raises unless `loss` is a squared one with quadratic penalties or none.
 
     Raises:
       TypeError: not a loss of this package.
-      ValueError: a loss without constant curvature, or a penalty that is not ridge.
+      ValueError: a loss or a penalty that is not quadratic.
     """
-    require_loss(loss, caller)
-    if loss.curvature is None:
+    known = require_loss(loss, caller)
+    if not known.is_quadratic:
         raise ValueError(
             f"{caller} needs a squared loss (mse, half_mse, sse or half_sse), got {loss}: "
             "only they are quadratic; fit takes any loss, step by step"
         )
-    for penalty in loss.penalties:
-        if not isinstance(penalty, Ridge):
+    for penalty in known.penalties:
+        if not penalty.is_quadratic:
             raise ValueError(
                 f"{caller} takes ridge penalties only, got {loss}: with {penalty} the loss is not "
                 "quadratic; fit takes any penalty, step by step"
             )
 
 
-def ridge_strength(loss):
-    """[] the strengths of all ridge penalties together; None without any."""
-    strengths = [penalty.strength for penalty in loss.penalties if isinstance(penalty, Ridge)]
-    return sum(strengths) if strengths else None
+def require_curvature(loss: Loss) -> Float[Array, ""] | float:
+    """The bound on the curvature of rho.
+
+    Raises:
+      ValueError: there is none, or none is known.
+    """
+    if loss.curvature_bound is None:
+        raise ValueError(
+            f"{loss} has no largest stable rate: its gradient does not shrink towards the minimum "
+            "(or its curvature is not known), so a constant rate ends in a swing about as wide as "
+            "itself; decrease the rate with a schedule, or use huber, which is smooth (a smooth "
+            "loss of your own states its curvature_bound)"
+        )
+    return loss.curvature_bound
 
 
-def example_share(loss, data):
-    """[] what multiplies sample_weight * rho(r) in the loss; 0 for data that weighs nothing."""
-    if loss.reduction == "sum":
-        return jnp.ones((), data.X.dtype)
-    total = mean_divisor(data)
-    return jnp.where(total == 0, 0, 1 / jnp.where(total == 0, 1, total))
+def penalty_curvature(loss: Loss) -> Float[Array, ""] | float | None:
+    """[] the curvature that smooth penalties add for each weight, or its bound; None without any.
+
+    A ridge of some strength adds twice that.
+    """
+    bounds = [penalty.curvature_bound for penalty in loss.penalties if penalty.is_smooth]
+    known = [bound for bound in bounds if bound is not None]
+    return sum(known[1:], known[0]) if known else None
 
 
 class Quadratic(NamedTuple):
@@ -59,37 +70,38 @@ class Quadratic(NamedTuple):
       rest: [] what no parameters can take away, once F theta = z.
     """
 
-    F: Array
-    z: Array
-    rest: Array
+    F: Float[Array, "q p"]
+    z: Float[Array, "q k"]
+    rest: Float[Array, ""]
 
 
-def quadratic(loss, data, R, *, curvature):
-    """The `Quadratic` of a loss whose rho is curvature r² / 2, plus ridge.
+def quadratic(loss: Loss, data: Dataset, R: Float[Array, "q p_and_k"]) -> Quadratic:
+    """The `Quadratic` of a loss whose rho is curvature_bound r² / 2, plus its penalties.
 
     Args:
-      loss: gives the reduction and the ridge penalties.
+      loss: gives the curvature, the reduction and the penalties.
       data: a `Dataset`; X is [n, d].
       R: `triangular_factor(data)`, with the bias's column first or without it.
-      curvature: [] the second derivative of rho.
     """
     d, k = data.X.shape[1], target_columns(data.y).shape[1]
     p = R.shape[1] - k
-    R = jnp.sqrt(curvature * example_share(loss, data)) * R
-    strength = ridge_strength(loss)
-    if strength is not None:
+    R = jnp.sqrt(require_curvature(loss) * example_share(loss, data)) * R
+    added = penalty_curvature(loss)
+    if added is not None:
         on_weights = jnp.eye(p, p + k, dtype=R.dtype)[p - d :]
-        root = jnp.sqrt(2 * jnp.asarray(strength, R.dtype))
+        root = jnp.sqrt(jnp.asarray(added, R.dtype))
         R = jnp.linalg.qr(jnp.concatenate([R, root * on_weights]), mode="r")
     left = R[p:, p:]
     return Quadratic(R[:p, :p], R[:p, p:], jnp.sum(left * left) / 2)
 
 
-def determined(loss: Loss, R: Array, d: int, *, intercept: bool) -> tuple[ScaledColumns, Array]:
+def determined(
+    loss: Loss, R: Float[Array, "q p_and_k"], d: int, *, intercept: bool
+) -> tuple[ScaledColumns, Int[Array, ""]]:
     """The centred features with columns of length 1, and how many parameters are determined.
 
     Args:
-      loss: gives the ridge penalties.
+      loss: gives the penalties.
       R: `centred_factor` of the data, of d + 1 rows or more (d without an intercept).
       d: features.
       intercept: whether the bias's column comes first.
@@ -97,17 +109,17 @@ def determined(loss: Loss, R: Array, d: int, *, intercept: bool) -> tuple[Scaled
     p = d + int(intercept)
     columns = scale_columns(R[p - d : p, p - d : p])
     has_bias = (R[0, 0] != 0).astype(columns.rank.dtype) if intercept else 0
-    rank, strength = columns.rank + has_bias, ridge_strength(loss)
-    if strength is not None:
-        rank = jnp.where(jnp.asarray(strength) > 0, d + has_bias, rank)
+    rank, added = columns.rank + has_bias, penalty_curvature(loss)
+    if added is not None:
+        rank = jnp.where(jnp.asarray(added) > 0, d + has_bias, rank)
     return columns, rank
 
 
-def gram_of_loss(loss: Loss, data: Dataset, *, intercept: bool) -> Array:
+def gram_of_loss(loss: Loss, data: Dataset, *, intercept: bool) -> Float[Array, "p_and_k p_and_k"]:
     """[p + k, p + k] Q with the squared loss (theta, -1)ᵀ Q (theta, -1) / 2, summed over targets.
 
     Args:
-      loss: with ridge penalties or none.
+      loss: with quadratic penalties or none.
       data: a `Dataset` with y [n, k].
       intercept: whether b stands before X in Q.
     """
@@ -115,9 +127,9 @@ def gram_of_loss(loss: Loss, data: Dataset, *, intercept: bool) -> Array:
     b = [bias_multipliers(data)[:, None]] if intercept else []
     rows = jnp.concatenate([*b, data.X, data.y], axis=1)
     weighted = rows if data.sample_weight is None else data.sample_weight[:, None] * rows
-    Q = loss.curvature * example_share(loss, data) * matmul(rows.T, weighted)
-    strength = ridge_strength(loss)
-    if strength is None:
+    Q = require_curvature(loss) * example_share(loss, data) * matmul(rows.T, weighted)
+    added = penalty_curvature(loss)
+    if added is None:
         return Q
     on_weights = jnp.concatenate([jnp.zeros(int(intercept)), jnp.ones(d), jnp.zeros(k)])
-    return Q + 2 * jnp.asarray(strength, Q.dtype) * jnp.diag(on_weights.astype(Q.dtype))
+    return Q + jnp.asarray(added, Q.dtype) * jnp.diag(on_weights.astype(Q.dtype))

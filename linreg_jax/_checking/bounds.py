@@ -128,7 +128,7 @@ def _example_terms(problem: Problem, residual_error: Float[np.ndarray, " n *k"])
     cost, slope = evaluate(np.stack([r, r + residual_error, r - residual_error]))
     raised = np.abs(cost[1:] - cost[0]).max(axis=0)
     moved = np.abs(slope[1:] - slope[0]).max(axis=0)
-    if problem.loss.pieces == "quadratic":  # exact but for rounding, or declared wrongly
+    if problem.loss.is_piecewise_quadratic:  # exact but for rounding, or declared wrongly
         difference = quotient_rounding(evaluate, r, reach, 1, u)
     else:
         difference = quotient_rounding(evaluate, r, reach, 4, u)

@@ -36,7 +36,7 @@ def _remainders(
     move = products(v, data)
     size = np.sqrt(np.mean(np.square(r / np.abs(r).max()))) * np.abs(r).max()
     size = size if np.isfinite(size) and size > 0 else 1.0
-    size = size if loss.curvature is not None else min(size, 1.0)
+    size = size if loss.is_quadratic else min(size, 1.0)
     steps = (size / np.sqrt(np.mean(move * move)) * 0.5 ** np.arange(17)).astype(r.dtype)
     steps[-1] = 0  # where the others start from
     h = steps.reshape(-1, *[1] * r.ndim)
@@ -63,7 +63,7 @@ def taylor_check(problem: Problem, way: str, gradient: Params, bounds: Bounds) -
       bounds: the errors that rounding makes in it.
     """
     name, loss = "Taylor", problem.loss
-    if loss.kinks or not all(penalty.is_smooth for penalty in loss.penalties):
+    if loss.kinks or any(penalty.kinks for penalty in loss.penalties):
         return Check(name, None, "not applicable: kinks, across which it need not shrink as h²")
     v = direction(problem.params, problem.data)
     with np.errstate(over="ignore", invalid="ignore"):  # reported by `finite_check`
@@ -78,7 +78,7 @@ def taylor_check(problem: Problem, way: str, gradient: Params, bounds: Bounds) -
     return Check(name, slope > 1.5, f"remainder of {way} falls as h to the {slope:.3f}; 2 is right")
 
 
-def _penalty_slope(loss: Loss, weights: Float[Array, " d *k"]) -> Float[Array, " d *k"]:
+def _penalty_slope(loss: Loss, weights: Float[Array, " d *k"]) -> Float[Array, " d *k"] | float:
     return loss.penalty_gradient(Params(weights, None))
 
 
@@ -105,13 +105,13 @@ def hessian_check(problem: Problem, way: str, call: Callable[[Params, Dataset], 
       call: the way.
     """
     name, (loss, params, data) = "Hessian", problem
-    if loss.curvature is None:
+    if not loss.is_quadratic or loss.curvature_bound is None:
         return Check(name, None, "not applicable: the loss is not squared")
     v = direction(params, data)
     # Where the targets are 0 the residuals of v are Xv, and the gradient is Hv: it rounds alike.
     at_zero = Problem(loss, v, data._replace(y=jnp.zeros_like(data.y)))
     bounds = rounding_bounds(at_zero, residual_rounding(at_zero))
-    expected = _hessian_product(problem, loss.curvature, v)
+    expected = _hessian_product(problem, float(loss.curvature_bound), v)
     try:
         _, product = jax.jvp(lambda p: call(p, data)[1], (params,), (v,))
     except TypeError:  # NumPy met a tracer, or a custom_vjp a tangent

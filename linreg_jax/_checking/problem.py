@@ -13,10 +13,10 @@ from jax.tree_util import Partial
 
 from linreg_jax._algebra.differences import reach_of
 from linreg_jax._kernels import per_example
+from linreg_jax._loss import Loss, example_weights
 from linreg_jax._pytrees import as_function, as_pytree
 from linreg_jax._typing import Array, Float
 from linreg_jax.dataset import Dataset
-from linreg_jax.losses import Loss, example_weights
 from linreg_jax.model import Params, residuals
 from linreg_jax.penalties import Penalty
 

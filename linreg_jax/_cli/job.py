@@ -11,18 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from linreg_jax._standardization import Standardization, standardize
 from linreg_jax._training.batches import batches_per_epoch
 from linreg_jax._training.rates import automatic_rate
 from linreg_jax._training.result import Fit
 from linreg_jax.dataset import (
     Dataset,
-    Standardization,
     as_dataset,
     split,
-    standardize,
 )
 from linreg_jax.gradients import vectorized
-from linreg_jax.losses import Huber, LogCosh, Loss
+from linreg_jax.losses import Loss
 from linreg_jax.model import init_params
 from linreg_jax.penalties import ridge
 from linreg_jax.tables import read_table
@@ -251,4 +250,4 @@ def rate_for(job, arguments, num_steps):
 
 def is_smooth(loss):
     """Whether the gradient vanishes towards the minimum."""
-    return loss.curvature is not None or isinstance(loss, (Huber, LogCosh))
+    return loss.curvature_bound is not None

@@ -16,7 +16,6 @@ from linreg_jax.dataset import Dataset, bias_multipliers, check_dataset
 from linreg_jax.exact import solve
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
-from linreg_jax.penalties import Ridge
 
 _NUM_LEVELS = 12
 _WORK = 2e9  # products; what the grid is made coarser for, where examples are many
@@ -56,11 +55,7 @@ class Surface(NamedTuple):
 
 def is_squared(loss: LossFunction) -> TypeGuard[Loss]:
     """Whether `solve` finds the minimum of the loss."""
-    return (
-        isinstance(loss, Loss)
-        and loss.curvature is not None
-        and all(isinstance(penalty, Ridge) for penalty in loss.penalties)
-    )
+    return isinstance(loss, Loss) and loss.is_quadratic_in_params
 
 
 def walked(fit: Fit, over: Over) -> Float[np.ndarray, "m 2"]:

@@ -18,7 +18,7 @@ from linreg_jax._pytrees import as_pytree
 from linreg_jax._training.batches import batches_per_epoch
 from linreg_jax._training.layout import EarlyStopping
 from linreg_jax._training.optimizers import check_called, function_name
-from linreg_jax._training.rates import LearningRate, automatic_rate
+from linreg_jax._training.rates import CheckedSchedule, LearningRate, automatic_rate
 from linreg_jax._training.result import Fit, TrainState
 from linreg_jax._validation import (
     checked_key,
@@ -140,7 +140,7 @@ def _checked_schedule(schedule: Callable[[Any], Any]) -> LearningRate:
             f"learning_rate {function_name(schedule)} is no schedule, a function of the step that "
             f"gives a number: it gave {rate.dtype}{shape_text(rate.shape)}"
         )
-    return as_tree
+    return CheckedSchedule(as_tree)
 
 
 def as_array(value: ArrayLike, dtype: DTypeLike) -> ArrayLike:
@@ -200,7 +200,7 @@ def check_compress(
         raise TypeError(f"compress must be True, False or None, got {shown(compress)}")
     if not compress:
         return
-    if not isinstance(loss, Loss) or loss.curvature is None:
+    if not isinstance(loss, Loss) or not loss.is_quadratic:
         raise ValueError(
             f"compress=True needs a squared loss, which few rows can stand for, got {loss}: "
             "leave compress out"

@@ -192,7 +192,7 @@ def data_for_steps(
     if batch_size is not None or has_own_function or not isinstance(loss, Loss):
         return data
     n, d = data.X.shape
-    is_squared = loss.curvature is not None
+    is_squared = loss.is_quadratic
     pays = (
         is_squared and data.total_weight is None and n >= 8 * (d + 1 + math.prod(data.y.shape[1:]))
     )

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from linreg_jax._kernels import per_example
+from linreg_jax._loss import Loss, example_weights
 from linreg_jax._pytrees import as_function
 from linreg_jax._training.layout import Problem, Settings, value_and_gradient
 from linreg_jax._training.rates import current_rate, largest_stable_rate
 from linreg_jax._training.result import Fit, Status, TrainState
 from linreg_jax._typing import Array, Bool, Float, Int
-from linreg_jax.losses import Loss, example_weights
 from linreg_jax.model import Params
 
 

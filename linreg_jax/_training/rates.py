@@ -1,30 +1,49 @@
 """Learning rates from the curvature: "auto", and the largest stable one of a run that diverged."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
 from jax.sharding import AbstractMesh, Mesh
 from jax.typing import ArrayLike, DTypeLike
 
+from linreg_jax._algebra.division import nonzero
+from linreg_jax._algebra.quadratic import penalty_curvature, require_curvature
+from linreg_jax._loss import Loss
+from linreg_jax._pytrees import Pytree, as_function, as_pytree
 from linreg_jax._sharding.shards import summed_over_devices
-from linreg_jax.dataset import Dataset, bias_multipliers, mean_divisor
+from linreg_jax._typing import Array, Bool, Float
+from linreg_jax.dataset import Dataset, bias_multipliers
 from linreg_jax.diagnosis import diagnose
-from linreg_jax.gradients import vectorized
-from linreg_jax.losses import Loss
+from linreg_jax.gradients import LossFunction, vectorized
 from linreg_jax.model import Params
-from linreg_jax.penalties import Ridge
 
 _POWER_STEPS = 40
 
 LearningRate = ArrayLike | Callable[[ArrayLike], ArrayLike]
 
 
+@dataclasses.dataclass(frozen=True)
+class CheckedSchedule(Pytree):
+    """A schedule whose negative rates, at which descent would ascend, are NaN.
+
+    Attributes:
+      schedule: step -> rate, as `as_pytree` gives it.
+    """
+
+    schedule: Callable[[ArrayLike], ArrayLike]
+
+    def __call__(self, step: ArrayLike) -> Float[Array, ""]:
+        rate = as_function(self.schedule)(step)
+        return jnp.where(rate < 0, jnp.nan, rate)
+
+
 def automatic_rate(
     loss: Loss, data: Dataset, *, intercept: bool, batch_size: int | None = None
-) -> Array:
+) -> Float[Array, ""]:
     """[] the learning rate that `fit(..., learning_rate="auto")` takes.
 
     Full batches: the best constant rate, `diagnose(data, loss).best_rate`. Mini-batches of b out of
@@ -36,7 +55,7 @@ def automatic_rate(
     general analysis and improved rates", proposition 3.8).
 
     Args:
-      loss: a squared loss, `huber` or `log_cosh`, with penalties or none.
+      loss: one with a `curvature_bound`, with penalties or none.
       data: a `Dataset` of n rows.
       intercept: whether the model has a bias.
       batch_size: None for full batches.
@@ -53,40 +72,44 @@ def automatic_rate(
         ) from error
     if batch_size is None:
         return diagnosis.best_rate
-    return _safe_rate(
-        loss, data, diagnosis.largest_curvature, intercept=intercept, batch_size=batch_size
-    )
+    L = diagnosis.largest_curvature
+    return _safe_rate(as_pytree(loss), data, L, intercept=intercept, batch_size=batch_size)
 
 
 @functools.partial(jax.jit, static_argnames=("intercept", "batch_size"))
 def _safe_rate(
-    loss: Loss, data: Dataset, largest_curvature: Array, *, intercept: bool, batch_size: int
-) -> Array:
+    argument: Loss,
+    data: Dataset,
+    largest_curvature: Float[Array, ""],
+    *,
+    intercept: bool,
+    batch_size: int,
+) -> Float[Array, ""]:
+    loss: Loss = as_function(argument)
     n, b = data.X.shape[0], batch_size
     squares = jnp.sum(data.X * data.X, axis=1)
     if intercept:
         squares = squares + bias_multipliers(data) ** 2
     if data.sample_weight is not None:
         squares = squares * data.sample_weight
-    curvature = 1.0 if loss.curvature is None else loss.curvature  # huber's and log_cosh's bound
-    share = n / mean_divisor(data) if loss.reduction == "mean" else n
-    ridge = 2 * sum(p.strength for p in loss.penalties if isinstance(p, Ridge))
-    single = curvature * share * jnp.max(squares)
-    whole = largest_curvature - ridge
+    added = penalty_curvature(loss)
+    of_penalties = 0.0 if added is None else added
+    single = require_curvature(loss) * n / loss.divisor(data) * jnp.max(squares)
+    whole = largest_curvature - of_penalties
     others = max(n - 1, 1)
     smoothness = n * (b - 1) / (b * others) * whole + (n - b) / (b * others) * single
     if loss.reduction == "sum":
         smoothness = smoothness * b / n  # a batch sums b examples, not n
-    return 1 / (2 * (smoothness + ridge))
+    return 1 / (2 * (smoothness + of_penalties))
 
 
 def largest_stable_rate(
-    loss: Callable,
+    loss: LossFunction,
     data: Dataset,
     params: Params,
-    wanted: Array,
+    wanted: Bool[Array, ""],
     mesh: Mesh | AbstractMesh | None = None,
-) -> Array:
+) -> Float[Array, ""]:
     """[] 2 / L, beyond which gradient descent on a squared loss diverges; NaN for other losses.
 
     Power iteration on the Hessian, from parameters that grew along its largest eigenvector.
@@ -99,7 +122,7 @@ def largest_stable_rate(
       mesh: where the rows lie in equal parts, or None.
     """
     nan = jnp.full((), jnp.nan, data.X.dtype)
-    if not isinstance(loss, Loss) or loss.curvature is None:
+    if not isinstance(loss, Loss) or not loss.smooth_part.is_quadratic_in_params:
         return nan
     loss, data, params = lax.stop_gradient((loss.smooth_part, data, params))
     # With targets of 0 the gradient at v is the Hessian times v.
@@ -121,14 +144,16 @@ def largest_stable_rate(
     return 2 / curvature
 
 
-def euclidean_norm(tree: Params) -> Array:
+def euclidean_norm(tree: Params) -> Float[Array, ""]:
     """[] the root of the sum of all squares in a pytree."""
     squares = functools.reduce(jnp.add, [jnp.sum(leaf * leaf) for leaf in jax.tree.leaves(tree)])
     # The root has no derivative at 0: the branch that is not taken sees a 1.
-    return jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+    return jnp.where(squares == 0, 0, jnp.sqrt(nonzero(squares)))
 
 
-def current_rate(learning_rate: LearningRate, step: ArrayLike, dtype: DTypeLike) -> Array:
+def current_rate(
+    learning_rate: LearningRate, step: ArrayLike, dtype: DTypeLike
+) -> Float[Array, ""]:
     """[] the learning rate of a step: the number itself, or what the schedule says."""
     rate = learning_rate(step) if callable(learning_rate) else learning_rate
     return jnp.asarray(rate, dtype)
