@@ -7,7 +7,8 @@ pandas. Blank lines at the end are never rows. An .npz file holds NumPy arrays: 
 a column, one of shape [n, d] is d columns, X0, X1, ... where it is called X.
 
 Only the columns asked for are made numbers, piece by piece, so that memory holds the result and
-little else.
+little else. Large CSV files are read in several threads where pyarrow is installed: the numbers and
+the messages are the same.
 """
 
 import difflib

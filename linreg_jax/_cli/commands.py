@@ -22,7 +22,7 @@ from linreg_jax._cli.job import (
 from linreg_jax._cli.outputs import require_outputs, write_outputs
 from linreg_jax._cli.report import in_file_units, make_report, report_text
 from linreg_jax._cli.terminal import require_output, show, write_data
-from linreg_jax._csv import harmless_name, header_cell
+from linreg_jax._csv_cells import harmless_name, header_cell
 from linreg_jax._files import on_disk, write_whole
 from linreg_jax._plotting.surface import is_squared
 from linreg_jax._training.result import DivergedError, Fit, Status

@@ -1,12 +1,12 @@
 """Chunks from files: .npy arrays, mapped into memory; Parquet and CSV, read piece by piece."""
 
-import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from linreg_jax._arrow import ParquetFile
 from linreg_jax._csv import CsvFile
 from linreg_jax._files import is_stream
 from linreg_jax._validation import positive_integer, shape_text
@@ -64,7 +64,7 @@ class TableChunks:
     """
 
     def __init__(self, path: Path, target: str, features: Sequence[str] | None, rows: int):
-        self._file: Any = _Parquet(path) if _is_parquet(path) else CsvFile(path)
+        self._file: Any = ParquetFile(path) if _is_parquet(path) else CsvFile(path)
         self._path, self._target, self.rows = path, target, rows
         self.features = choose_columns(path, self._file.names, target, features)
 
@@ -85,38 +85,6 @@ class TableChunks:
         return f"TableChunks({str(self._path)!r}, {self.rows} rows at a time)"
 
 
-class _Parquet:
-    """The columns of a Parquet file; see `CsvFile`."""
-
-    place = "row"
-
-    def __init__(self, path: Path):
-        try:
-            parquet = importlib.import_module("pyarrow.parquet")
-        except ImportError:
-            raise ImportError(
-                f"{path} is a Parquet file, which pyarrow reads: pip install pyarrow"
-            ) from None
-        self._open = lambda: parquet.ParquetFile(path)
-        with self._open() as file:
-            self.names = tuple(file.schema_arrow.names)
-
-    def batches(self, chosen):
-        names = [self.names[i] for i in chosen]
-        first = 0
-        with self._open() as file:
-            for batch in file.iter_batches(columns=names):
-                columns = [self._numbers(name, batch.column(name)) for name in names]
-                yield np.column_stack(columns), range(first, first + batch.num_rows)
-                first += batch.num_rows
-
-    def _numbers(self, name, column):
-        numbers = column.to_numpy(zero_copy_only=False)
-        if numbers.dtype.kind not in "fiub":
-            raise TypeError(f"column {name!r} holds {column.type}: choose features without it")
-        return numbers if numbers.dtype.kind == "f" else numbers.astype(np.float64)
-
-
 def open_chunks(
     path_X: str | Path,
     path_y: str | Path | None = None,
@@ -130,7 +98,8 @@ def open_chunks(
     .npy files are mapped into memory: a chunk is read when it is used and not before, whatever its
     dtype and the order of its numbers (rows of an array in Fortran order lie apart on the disk and
     are slower). Such chunks have a `len` and can be taken by number, `chunks[3]`. Tables are read
-    from the start, piece by piece: CSV by this package, Parquet by pyarrow.
+    from the start, piece by piece: Parquet by pyarrow, and large CSV files too where it is
+    installed.
 
     Args:
       path_X: a .npy file of X [n, d]; or a .parquet file, or a CSV file of any other name, with a
