@@ -27,7 +27,7 @@ import numpy as np
 
 from linreg_jax._archive import MARK, as_archive, read_archive, require_whole
 from linreg_jax._files import write_whole
-from linreg_jax._streaming.training import ChunkState
+from linreg_jax._streaming.result import ChunkState
 from linreg_jax._training.result import Average, Best, Fit, TrainState
 from linreg_jax._validation import is_traced, shown
 from linreg_jax.dataset import Dataset, Standardization
