@@ -10,7 +10,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -18,8 +18,10 @@ import numpy as np
 
 from linreg_jax._arrow import read_csv_lines
 from linreg_jax._csv_cells import SPELLED_MISSING, CellError, is_number, numbers_of
+from linreg_jax._typing import Float
 
-Batch = tuple[np.ndarray, Sequence[int]]
+Batch = tuple[Float[np.ndarray, "m c"], Sequence[int] | np.ndarray]
+"""Some rows, and where each stands in the file."""
 
 _PIECE = 1 << 22  # bytes; large enough that NumPy's parser dominates, small beside any result
 _LARGE = 1 << 22  # bytes of a file; a smaller one is read before pyarrow is imported
@@ -174,7 +176,7 @@ class CsvFile:
         after_line_before = by_line[1:, 0] > ends[:-1]
         return bool(after_line_before.all() and (by_line[:, -1] < ends).all())
 
-    def _rows(self, text: TextIO, line: int) -> Iterator[tuple[int, list[str]]]:
+    def _rows(self, text: Iterable[str], line: int) -> Iterator[tuple[int, list[str]]]:
         """`(line, cells)` of each row; the first line is numbered `line`."""
         reader = csv.reader(text, delimiter=self._delimiter)
         try:

@@ -1,18 +1,18 @@
 """Chunks from files: .npy arrays, mapped into memory; Parquet and CSV, read piece by piece."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from linreg_jax._arrow import ParquetFile
-from linreg_jax._csv import CsvFile
+from linreg_jax._csv import Batch, CsvFile
 from linreg_jax._files import is_stream
+from linreg_jax._typing import Num
 from linreg_jax._validation import positive_integer, shape_text
 from linreg_jax.tables import choose_columns
 
-Pair = tuple[np.ndarray, np.ndarray]
+Pair = tuple[Num[np.ndarray, "n d"], Num[np.ndarray, " n *k"]]
 
 
 class ArrayChunks:
@@ -48,11 +48,12 @@ class ArrayChunks:
     def __iter__(self) -> Iterator[Pair]:
         return (self[i] for i in range(len(self)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ArrayChunks({self._num_rows} rows, {self.rows} at a time)"
 
-    def _mapped(self):
-        return tuple(_map(path) for path in self._paths)
+    def _mapped(self) -> tuple[np.ndarray, np.ndarray]:
+        path_X, path_y = self._paths
+        return _map(path_X), _map(path_y)
 
 
 class TableChunks:
@@ -64,7 +65,7 @@ class TableChunks:
     """
 
     def __init__(self, path: Path, target: str, features: Sequence[str] | None, rows: int):
-        self._file: Any = ParquetFile(path) if _is_parquet(path) else CsvFile(path)
+        self._file = ParquetFile(path) if _is_parquet(path) else CsvFile(path)
         self._path, self._target, self.rows = path, target, rows
         self.features = choose_columns(path, self._file.names, target, features)
 
@@ -81,7 +82,7 @@ class TableChunks:
                 )
             yield values[:, :-1], values[:, -1]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"TableChunks({str(self._path)!r}, {self.rows} rows at a time)"
 
 
@@ -150,7 +151,7 @@ def _is_parquet(path: Path) -> bool:
     return path.suffix.lower() in (".parquet", ".pq")
 
 
-def _map(path):
+def _map(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
@@ -160,16 +161,17 @@ def _map(path):
     return array
 
 
-def _regrouped(batches, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _regrouped(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
     """The values and places of the same rows, `rows` at a time and fewer in the last."""
     held: list[tuple[np.ndarray, np.ndarray]] = []
     num_held = 0
 
-    def joined():
-        return tuple(np.concatenate(parts) for parts in zip(*held, strict=True))
+    def joined() -> Batch:
+        values, places = zip(*held, strict=True)
+        return np.concatenate(values), np.concatenate(places)
 
-    for values, places in batches:
-        places = np.asarray(places)
+    for values, numbers in batches:
+        places = np.asarray(numbers)
         while num_held + len(values) >= rows:
             taken = rows - num_held
             held.append((values[:taken], places[:taken]))
