@@ -99,6 +99,11 @@ def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> 
         return os.path.realpath(one) == os.path.realpath(other)
 
 
+def shown_name(path: str | os.PathLike[str]) -> str:
+    """What a file that is read is called in messages."""
+    return "standard input" if os.fspath(path) == STANDARD_INPUT else os.fspath(path)
+
+
 @contextlib.contextmanager
 def on_disk(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Where a file can be read from its start, and again.
@@ -109,14 +114,14 @@ def on_disk(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
       OSError: it cannot be read.
     """
-    shown = "standard input" if os.fspath(path) == STANDARD_INPUT else os.fspath(path)
-    if shown != "standard input" and not is_stream(path):
+    shown, is_standard = shown_name(path), os.fspath(path) == STANDARD_INPUT
+    if not (is_standard or is_stream(path)):
         yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="linreg_jax-") as folder:
         copy = Path(folder) / "copy"
         with copy.open("wb") as target:
-            if shown != "standard input":
+            if not is_standard:
                 with open(path, "rb") as source:
                     shutil.copyfileobj(source, target)
             elif sys.stdin is None:
