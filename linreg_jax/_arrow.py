@@ -3,10 +3,22 @@
 import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from linreg_jax._typing import Float
+
+
+@runtime_checkable
+class _Column(Protocol):
+    """What is used of a `pyarrow.Array`."""
+
+    null_count: int
+    offset: int
+
+    def __len__(self) -> int: ...
+    def buffers(self) -> list[memoryview]: ...
 
 
 def read_csv_lines(
@@ -53,9 +65,20 @@ def read_csv_lines(
     if table.num_rows < lines.count(b"\n"):  # it passes over blank lines
         return None
     return (
-        np.column_stack([column.to_numpy(zero_copy_only=False) for column in batch.columns])
+        np.column_stack([_numbers(column) for column in batch.columns])
         for batch in table.to_batches()
     )
+
+
+def _numbers(column: _Column) -> Float[np.ndarray, " rows"]:
+    """A column of float64 with NaN for what is missing; its own `to_numpy` would import pandas."""
+    rows = slice(column.offset, column.offset + len(column))
+    validity, data = column.buffers()
+    numbers = np.frombuffer(data, np.float64)[rows]
+    if column.null_count == 0:
+        return numbers
+    is_valid = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little")[rows]
+    return np.where(is_valid, numbers, np.nan)
 
 
 class ParquetFile:

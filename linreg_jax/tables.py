@@ -151,9 +151,8 @@ def _read(
         where, nans = np.asarray(numbers), np.isnan(values)
         if (found := first_too_large(values, dtype)) is not None:
             row, column, text = found
-            raise ValueError(
-                f"{path}, {source.place} {where[row]}, column {columns[column]!r}: {text}"
-            )
+            place = f"{path}, {source.place} {where[row]}, column {columns[column]!r}"
+            raise ValueError(f"{place}: {text}")
         complete = ~nans.any(axis=1)
         parts.append(complete)
         missing += nans.sum(axis=0)
