@@ -4,6 +4,7 @@ import os
 import sys
 
 from linreg_jax import cli
+from linreg_jax._cli.terminal import INTERRUPTED
 
 
 def main() -> int:
@@ -14,7 +15,7 @@ def main() -> int:
     """
     _fill_closed_streams()
     code = cli.main()
-    if code == cli.INTERRUPTED:  # a compiled run knows nothing of Ctrl-C, and would be waited for
+    if code == INTERRUPTED:  # a compiled run knows nothing of Ctrl-C, and would be waited for
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()

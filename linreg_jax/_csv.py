@@ -1,4 +1,6 @@
-"""CSV files in pieces: plain ones by NumPy's parser, odd ones row by row.
+"""CSV files in pieces: plain ones by pyarrow's parser or NumPy's, odd ones row by row.
+
+A piece that one parser does not read goes to the next. The last, row by row, says what is wrong.
 
 Lines end in LF, CR LF or CR, mixed or not. A blank line is a row that misses its value where the
 file has one column, and no row where it has more; after the last row it never is one.
@@ -8,31 +10,24 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
-Batch = tuple[np.ndarray, Sequence[int]]
+from linreg_jax._arrow import read_csv_lines
+from linreg_jax._csv_cells import SPELLED_MISSING, CellError, is_number, numbers_of
+from linreg_jax._typing import Float
 
-MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"})
-"""What stands for a missing value, in small letters."""
+Batch = tuple[Float[np.ndarray, "m c"], Sequence[int] | np.ndarray]
+"""Some rows, and where each stands in the file."""
 
 _PIECE = 1 << 22  # bytes; large enough that NumPy's parser dominates, small beside any result
+_LARGE = 1 << 22  # bytes of a file; a smaller one is read before pyarrow is imported
+_LARGE_PIECE = 1 << 24  # bytes, for pyarrow's threads
 _ROWS = 4096  # in a batch that is read row by row
 _SHOWN = 3  # blank lines in a warning
-
-
-def header_cell(name: str) -> str:
-    """A name as a cell of line 1, quoted where it would not be read as one cell."""
-    quoted = name.replace('"', '""')
-    return f'"{quoted}"' if set(name) & set(',;\t"\n\r') else name
-
-
-def harmless_name(name: str) -> str:
-    """A name that no spreadsheet takes for a formula: one that looks so gets an apostrophe."""
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 class CsvFile:
@@ -58,7 +53,7 @@ class CsvFile:
         self.path = path
         self.num_blank = 0
         self.blank_lines: tuple[int, ...] = ()
-        num_lines, self._last_line, self._plain = _survey(path)
+        num_lines, self._last_line, self._ends_in_lf = _survey(path)
         with self._open() as text:
             first = text.readline()
             if not first.strip():
@@ -69,12 +64,13 @@ class CsvFile:
                 )
             unquoted = re.sub(r'"[^"]*"?', "", first)
             self._delimiter = max(",;\t", key=unquoted.count)  # a tie goes to the first, the comma
-            lines = itertools.chain([first], text)
-            header = next(csv.reader(lines, delimiter=self._delimiter))
+            reader = csv.reader(itertools.chain([first], text), delimiter=self._delimiter)
+            header = next(reader)
+            self._header_lines = reader.line_num
         self.names = tuple(cell.strip() for cell in header)
         if any("\udc80" <= letter <= "\udcff" for name in self.names for letter in name):
             raise ValueError(f"{path}, line 1 is not UTF-8 text: save the file as UTF-8")
-        if all(_is_number(name) for name in self.names):
+        if all(is_number(name) for name in self.names):
             raise ValueError(
                 f"{path} has no header: line 1 holds numbers, and it must name the columns"
             )
@@ -90,29 +86,47 @@ class CsvFile:
           ValueError: a ragged row, or text where a number should be; with its line and column.
         """
         self.num_blank, self.blank_lines = 0, ()
-        if not self._plain:
+        if self._header_lines > 1 or not self._ends_in_lf:
             with self._open() as text:
                 rows = self._rows(text, 1)
                 next(rows)
                 yield from self._read_rows(rows, chosen)
             return
+        is_large = self.path.stat().st_size >= _LARGE
         with self.path.open("rb") as file:
             file.readline()
-            line, rest = 2, b""
-            while piece := file.read(_PIECE):
-                whole, newline, rest = (rest + piece).rpartition(b"\n")
-                if newline:
-                    yield from self._read_piece(whole + newline, line, chosen)
-                    line += whole.count(b"\n") + 1
-            if rest:
-                yield from self._read_piece(rest + b"\n", line, chosen)
+            line, start = 2, file.tell()
+            while piece := file.read(_LARGE_PIECE if is_large else _PIECE) + file.readline():
+                if not self._quotes_end_in_line(piece):  # nor may those that follow
+                    file.seek(start)
+                    text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
+                    yield from self._read_rows(self._rows(text, line), chosen)
+                    return
+                start = file.tell()
+                piece = piece if piece.endswith(b"\n") else piece + b"\n"
+                large = self._read_large(piece, chosen) if is_large else None
+                if large is None:
+                    yield from self._read_piece(piece, line, chosen)
+                else:
+                    yield from _numbered(large, line)
+                line += piece.count(b"\n")
 
     def _open(self) -> TextIO:
         return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
+    def _read_large(self, piece: bytes, chosen: Sequence[int]) -> Iterator[np.ndarray] | None:
+        """The numbers of whole lines, as far as pyarrow knows them."""
+        return read_csv_lines(
+            piece,
+            delimiter=self._delimiter,
+            num_columns=len(self.names),
+            chosen=chosen,
+            missing=SPELLED_MISSING,
+        )
+
     def _read_piece(self, piece: bytes, line: int, chosen: Sequence[int]) -> Iterator[Batch]:
         """Batches from whole lines, the first of them numbered `line`."""
-        if not piece.isspace() and self._is_rectangular(piece):
+        if not piece.isspace() and b'"' not in piece and self._is_rectangular(piece):
             try:
                 values = np.loadtxt(
                     io.BytesIO(piece),
@@ -131,6 +145,23 @@ class CsvFile:
         text = io.StringIO(piece.decode(errors="surrogateescape"), newline="")
         yield from self._read_rows(self._rows(text, line), chosen)
 
+    def _quotes_end_in_line(self, piece: bytes) -> bool:
+        """Whether cells are quoted whole, with no quote or line end within."""
+        if b'"' not in piece:
+            return True
+        quotes = np.flatnonzero(np.frombuffer(piece, np.uint8) == ord('"'))
+        if quotes.size % 2:
+            return False
+        letters = np.frombuffer(b"\n" + piece + b"\n", np.uint8)  # letter i of the piece at i + 1
+        opening, closing = quotes[::2], quotes[1::2]
+        bounds = np.frombuffer(f"{self._delimiter}\r\n".encode(), np.uint8)
+        ends = np.flatnonzero(letters[1:-1] == ord("\n"))
+        return bool(
+            np.isin(letters[opening], bounds).all()
+            and np.isin(letters[closing + 2], bounds).all()
+            and (np.searchsorted(quotes, ends) % 2 == 0).all()
+        )
+
     def _is_rectangular(self, piece: bytes) -> bool:
         """Whether each line has as many delimiters as the header."""
         letters = np.frombuffer(piece, np.uint8)
@@ -145,7 +176,7 @@ class CsvFile:
         after_line_before = by_line[1:, 0] > ends[:-1]
         return bool(after_line_before.all() and (by_line[:, -1] < ends).all())
 
-    def _rows(self, text: TextIO, line: int) -> Iterator[tuple[int, list[str]]]:
+    def _rows(self, text: Iterable[str], line: int) -> Iterator[tuple[int, list[str]]]:
         """`(line, cells)` of each row; the first line is numbered `line`."""
         reader = csv.reader(text, delimiter=self._delimiter)
         try:
@@ -184,8 +215,11 @@ class CsvFile:
             values, lines = [], []
             try:
                 for line, cells in itertools.islice(rows, _ROWS):
-                    values.append(self._numbers(line, [cells[i] for i in chosen], chosen))
+                    values.append(numbers_of([cells[i] for i in chosen]))
                     lines.append(line)
+            except CellError as error:
+                name = self.names[chosen[error.index]]
+                failure = ValueError(f"{self.path}, line {line}, column {name!r}: {error}")
             except ValueError as error:
                 failure = error
             if values:
@@ -194,61 +228,35 @@ class CsvFile:
                 return
         raise failure
 
-    def _numbers(self, line: int, cells: list[str], chosen: Sequence[int]) -> list[float]:
-        if "_" not in "".join(cells):  # Python reads 1_000 as a number, and nobody else does
-            try:
-                return [float(cell) for cell in cells]
-            except ValueError:
-                pass
-        return [
-            self._number(line, cell, self.names[i]) for cell, i in zip(cells, chosen, strict=True)
-        ]
 
-    def _number(self, line: int, cell: str, name: str) -> float:
-        cell = cell.strip()
-        if cell.lower() in MISSING:
-            return float("nan")
-        if _is_number(cell):
-            return float(cell)
-        shown = cell if len(cell) <= 30 else cell[:27] + "..."
-        shown = repr(shown.encode(errors="surrogateescape").decode(errors="replace"))
-        raise ValueError(
-            f"{self.path}, line {line}, column {name!r}: {shown} is not a number; "
-            f"{_suggested_fix(cell)}"
-        )
+def _numbered(blocks: Iterator[np.ndarray], line: int) -> Iterator[Batch]:
+    """Batches of consecutive lines, the first of them numbered `line`."""
+    for block in blocks:
+        yield block, range(line, line + len(block))
+        line += len(block)
 
 
-def _suggested_fix(cell: str) -> str:
-    """What to write in place of a cell that is no number, in every way it may be meant."""
-    parts = re.fullmatch(r"([-+]?)(\d[\d.,]*)", cell)
-    sign, digits = parts.groups() if parts else ("", "")
-    meant = []
-    if re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", digits):
-        meant.append((digits.replace(",", ""), "the comma separates thousands"))
-    if re.fullmatch(r"\d+,\d*|[1-9]\d{0,2}(\.\d{3})+,\d*", digits):
-        meant.append((digits.replace(".", "").replace(",", "."), "it is a decimal comma"))
-    if not meant:
-        return "correct it, or choose features without it"
-    if len(meant) == 1:
-        return f"write {sign}{meant[0][0]}"
-    return "write " + ", or ".join(f"{sign}{number} where {what}" for number, what in meant)
+class _Survey(NamedTuple):
+    """What a look at all of a file tells.
 
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell
-
-
-def _survey(path: Path) -> tuple[int, int, bool]:
-    """`(num_lines, last_line, plain)` of a file.
-
-    That is how many lines there are at most, the number of the last one that is not blank, and
-    whether LF or CR LF is all that ends a row.
+    Attributes:
+      num_lines: how many lines there are at most.
+      last_line: the number of the last one that is not blank.
+      ends_in_lf: whether LF or CR LF is all that ends a line.
     """
-    line, last_line, plain, held = 1, 1, True, b""
+
+    num_lines: int
+    last_line: int
+    ends_in_lf: bool
+
+
+def _survey(path: Path) -> _Survey:
+    """The `_Survey` of a file.
+
+    Raises:
+      ValueError: it is not text.
+    """
+    line, last_line, ends_in_lf, held = 1, 1, True, b""
     with path.open("rb") as file:
         while piece := held + file.read(_PIECE):
             if b"\0" in piece:
@@ -258,13 +266,16 @@ def _survey(path: Path) -> tuple[int, int, bool]:
             # A CR at the end of a piece may be half of a CR LF.
             held = b"\r" if piece.endswith(b"\r") and not is_last else b""
             piece = piece[: len(piece) - len(held)]
-            written = piece.rstrip(b" \r\n")  # a line of tabs may be a row
-            if written:
-                last_line = line + _num_line_ends(written)
-            line += _num_line_ends(piece)
-            plain = plain and b'"' not in piece and piece.count(b"\r") == piece.count(b"\r\n")
-    return line, last_line, plain
+            num_written = len(piece.rstrip(b" \r\n"))  # a line of tabs may be a row
+            num_lone = _num_lone_returns(piece)
+            ends_in_lf = ends_in_lf and num_lone == 0
+            line += piece.count(b"\n") + num_lone
+            if num_written:
+                after = piece[num_written:]
+                last_line = line - after.count(b"\n") - _num_lone_returns(after)
+    return _Survey(line, last_line, ends_in_lf)
 
 
-def _num_line_ends(piece: bytes) -> int:
-    return piece.count(b"\n") + piece.count(b"\r") - piece.count(b"\r\n")
+def _num_lone_returns(piece: bytes) -> int:
+    """How often CR alone ends a line."""
+    return piece.count(b"\r") - piece.count(b"\r\n") if b"\r" in piece else 0

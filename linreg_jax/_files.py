@@ -16,7 +16,7 @@ _NEW_FILE = 0o666  # less the umask
 _NAME_LETTERS = 40  # of at most 4 bytes; a name has 255 bytes
 
 
-def write_whole(path: str | os.PathLike, parts: Iterable[bytes]) -> None:
+def write_whole(path: str | os.PathLike[str], parts: Iterable[bytes | memoryview]) -> None:
     """Replaces a file in one step, when the new one is complete and on the disk.
 
     A file that is replaced keeps its permissions. What is no regular file (a pipe, a terminal) and
@@ -57,7 +57,7 @@ def write_whole(path: str | os.PathLike, parts: Iterable[bytes]) -> None:
             os.close(folder)
 
 
-def require_writable(path: str | os.PathLike) -> None:
+def require_writable(path: str | os.PathLike[str]) -> None:
     """Raises where `write_whole` would, before there is anything to write.
 
     Raises:
@@ -84,14 +84,14 @@ def require_writable(path: str | os.PathLike) -> None:
         raise PermissionError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def is_stream(path: str | os.PathLike) -> bool:
+def is_stream(path: str | os.PathLike[str]) -> bool:
     """Whether the name stands for a pipe, a terminal or a stream of the process, no file."""
     if _descriptor(path) is not None:
         return True
     return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
-def is_same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:
+def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
     """Whether two names are of one file, through links of both kinds."""
     try:
         return os.path.samefile(one, other)
@@ -99,8 +99,13 @@ def is_same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
 
 
+def shown_name(path: str | os.PathLike[str]) -> str:
+    """What a file that is read is called in messages."""
+    return "standard input" if os.fspath(path) == STANDARD_INPUT else os.fspath(path)
+
+
 @contextlib.contextmanager
-def on_disk(path: str | os.PathLike) -> Iterator[Path]:
+def on_disk(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Where a file can be read from its start, and again.
 
     That is its own place; of a pipe, or of standard input (`-`), a copy for as long as the context
@@ -109,14 +114,14 @@ def on_disk(path: str | os.PathLike) -> Iterator[Path]:
     Raises:
       OSError: it cannot be read.
     """
-    shown = "standard input" if os.fspath(path) == STANDARD_INPUT else os.fspath(path)
-    if shown != "standard input" and not is_stream(path):
+    shown, is_standard = shown_name(path), os.fspath(path) == STANDARD_INPUT
+    if not (is_standard or is_stream(path)):
         yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="linreg_jax-") as folder:
         copy = Path(folder) / "copy"
         with copy.open("wb") as target:
-            if shown != "standard input":
+            if not is_standard:
                 with open(path, "rb") as source:
                     shutil.copyfileobj(source, target)
             elif sys.stdin is None:
@@ -133,7 +138,7 @@ def _create_flags() -> int:
     return os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
-def _descriptor(path: str | os.PathLike) -> int | None:
+def _descriptor(path: str | os.PathLike[str]) -> int | None:
     """The number of the open stream that a name such as /dev/stdout stands for."""
     streams = {"stdin": 0, "stdout": 1, "stderr": 2}
     found = re.fullmatch(
@@ -144,7 +149,7 @@ def _descriptor(path: str | os.PathLike) -> int | None:
     return streams[found[1]] if found[1] else int(found[2])
 
 
-def _open_stream(path: str | os.PathLike) -> int | None:
+def _open_stream(path: str | os.PathLike[str]) -> int | None:
     """A descriptor to write to what is no regular file; None: it is one, or will be."""
     descriptor = _descriptor(path)
     if descriptor is not None:

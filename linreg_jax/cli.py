@@ -7,11 +7,8 @@ import jax
 
 from linreg_jax._cli import commands
 from linreg_jax._cli.arguments import make_parser
-from linreg_jax._cli.terminal import flush, prepared_streams
+from linreg_jax._cli.terminal import INTERRUPTED, flush, prepared_streams
 from linreg_jax._training.result import DivergedError
-
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it."""
 
 
 def main(argv: list[str] | None = None) -> int:

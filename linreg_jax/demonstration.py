@@ -1,18 +1,24 @@
 """The mathematics at work on Hubble's nebulae of 1929: gradients, a verdict, a fit, the answer."""
 
 import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from linreg_jax._typing import Array, Float
 from linreg_jax.checking import check_gradients
 from linreg_jax.data import load_hubble
-from linreg_jax.diagnosis import diagnose
+from linreg_jax.dataset import Dataset
+from linreg_jax.diagnosis import Diagnosis, diagnose
 from linreg_jax.exact import solve, solve_line
 from linreg_jax.gradients import autodiff, by_loops, finite_difference, vectorized
 from linreg_jax.losses import mae, mse
-from linreg_jax.model import init_params
-from linreg_jax.training import Status, fit
+from linreg_jax.model import Params, init_params
+from linreg_jax.training import Fit, Status, fit
+
+Result = TypeVar("Result")
 
 WAYS = {
     "autodiff": autodiff,
@@ -55,19 +61,19 @@ def demonstrate(*, seed: int | None = None) -> int:
     return 0 if agrees and reached else 1
 
 
-def _heading(text, seconds):
+def _heading(text: str, seconds: float) -> None:
     took = f" {seconds:.2f} s"
     print(f"\n{text} {'-' * (WIDTH - len(text) - len(took) - 1)}{took}")
 
 
-def _timed(function, *arguments):
+def _timed(function: Callable[..., Result], *arguments: object) -> tuple[Result, float]:
     """What the function returns, ready, and the seconds it took."""
     began = time.perf_counter()
     result = jax.block_until_ready(function(*arguments))
     return result, time.perf_counter() - began
 
 
-def _show_gradients(start, data):
+def _show_gradients(start: Params, data: Dataset) -> bool:
     ways = jax.jit(
         lambda params: {
             str(loss): {name: way(loss)(params, data) for name, way in WAYS.items()}
@@ -78,7 +84,7 @@ def _show_gradients(start, data):
     began = time.perf_counter()
     reports = {str(loss): check_gradients(loss, start, data) for loss in (mse, mae)}
     seconds += time.perf_counter() - began
-    slope, intercept = float(start.weights[0]), float(start.bias)
+    slope, intercept = (leaf.item() for leaf in jax.tree.leaves(start))
     _heading("The same gradient four ways", seconds)
     print(f"at slope {slope:.6g} and intercept {intercept:.6g}\n")
     print(f"{'loss':<5}{'way':<20}{'value':>14}{'d/d slope':>16}{'d/d intercept':>16}")
@@ -96,13 +102,13 @@ def _show_gradients(start, data):
     return all(report.ok for report in reports.values())
 
 
-def _worst_difference(gradients):
+def _worst_difference(gradients: Sequence[Params]) -> float:
     """The largest difference between two gradients, over the largest entry of the first."""
-    flat = jnp.stack([jnp.concatenate([g.weights, g.bias[None]]) for g in gradients])
+    flat = jnp.stack([jnp.hstack(jax.tree.leaves(gradient)) for gradient in gradients])
     return float(jnp.max(jnp.ptp(flat, axis=0)) / jnp.max(jnp.abs(flat[0])))
 
 
-def _show_diagnosis(data):
+def _show_diagnosis(data: Dataset) -> Diagnosis:
     began = time.perf_counter()
     diagnosis = diagnose(data)
     text = str(diagnosis)
@@ -111,10 +117,10 @@ def _show_diagnosis(data):
     return diagnosis
 
 
-def _show_training(start, data, diagnosis):
+def _show_training(start: Params, data: Dataset, diagnosis: Diagnosis) -> Fit:
     rate = diagnosis.best_rate
 
-    def train(rate):
+    def train(rate: Float[Array, ""]) -> Fit:
         return fit(mse, start, data, learning_rate=rate, num_steps=NUM_STEPS, record_params=True)
 
     result, first = _timed(train, rate)
@@ -132,11 +138,11 @@ def _show_training(start, data, diagnosis):
             params = jax.tree.map(lambda recorded, step=step: recorded[step], result.path)
             loss = result.losses[step]
         print(f"{step:>6}{loss:>18.2f}{params.weights[0]:>20.3f}{params.bias:>20.3f}")
-    print(_explosion(train, data, diagnosis))
+    print(_explosion(train, diagnosis))
     return result
 
 
-def _explosion(train, data, diagnosis):
+def _explosion(train: Callable[[Float[Array, ""]], Fit], diagnosis: Diagnosis) -> str:
     """What a rate beyond the limit does, and what the diagnosis said it would."""
     rate = 10 * diagnosis.largest_stable_rate
     exploded = train(rate)
@@ -148,7 +154,7 @@ def _explosion(train, data, diagnosis):
     return text + f"overflows\nat step {int(exploded.num_steps)}; foretold: {foretold}."
 
 
-def _show_answer(params, data):
+def _show_answer(params: Params, data: Dataset) -> bool:
     (solution, line), seconds = _timed(
         lambda: (solve(data), solve_line(data.X[:, 0], data.y)),
     )

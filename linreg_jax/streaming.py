@@ -5,11 +5,12 @@ from typing import Any
 
 from linreg_jax._streaming.chunks import ChunkError, Kind, as_chunk, naming_chunk, require_same
 from linreg_jax._streaming.files import open_chunks
-from linreg_jax._streaming.moments import moments_of_rows, no_moments
+from linreg_jax._streaming.moments import Moments, moments_of_rows, no_moments
+from linreg_jax._streaming.result import ChunkFit, ChunkState
 from linreg_jax._streaming.staging import Stage
-from linreg_jax._streaming.training import ChunkFit, ChunkState, fit_chunks
+from linreg_jax._streaming.training import fit_chunks
 from linreg_jax._validation import positive_integer
-from linreg_jax.dataset import Dataset, check_dataset, is_compressed
+from linreg_jax.dataset import Dataset, check_dataset, is_compressed, mean_divisor
 
 __all__ = [
     "ChunkError",
@@ -40,8 +41,8 @@ def compress_chunks(
       chunks: an iterable of chunks, each (X, y), (X, y, sample_weight) or a `Dataset`, X [n, d], of
         anything that `numpy.asarray` reads: a list of memory maps, a generator, a PyTorch
         `DataLoader`, `open_chunks(...)`. n may be another in each chunk.
-      start: a compressed `Dataset` to go on from, what an earlier call returned or `so_far` of its
-        error.
+      start: a compressed `Dataset` to continue from, what an earlier call returned or `so_far` of
+        its error.
       max_bytes: what the rows under way may take in memory, in six blocks, beside the caller's own
         chunk and a few arrays of (d + 1 + k)² numbers; None: 16 MB, or d + 1 + k rows a block where
         that is more. A large memory map is read a block at a time.
@@ -53,7 +54,8 @@ def compress_chunks(
       ChunkError: a chunk with other columns or another dtype than before, with no rows, with NaN or
         infinity; or the iterable raised. It has the index of the chunk and what there was before.
       TypeError: chunks is no iterable; start is no `Dataset`.
-      ValueError: no chunk at all; start is not compressed; max_bytes does not hold one row.
+      ValueError: no chunk at all, or only rows of zero weight; start is not compressed; max_bytes
+        does not hold one row.
 
     Example:
       >>> first, second = ([[0.0], [2.0]], [30.0, 40.0]), ([[4.0]], [50.0])
@@ -72,7 +74,7 @@ def compress_chunks(
     stage: Stage | None = None
     index = 0
 
-    def so_far():
+    def so_far() -> Dataset | None:
         return start if stage is None or index == 0 else stage.compressed()
 
     iterator, end = iter(chunks), object()
@@ -89,13 +91,16 @@ def compress_chunks(
         with naming_chunk(index, so_far):
             stage.add(chunk)
         index += 1
-    if index == 0 and start is None:
+    small = so_far()
+    if small is None:
         raise ValueError("chunks is empty: there is nothing to compress")
-    return so_far()
+    if not float(mean_divisor(small)) > 0:
+        raise ValueError("all chunks have zero weight: give some rows a positive sample_weight")
+    return small
 
 
-def _first_moments(start, kind):
-    """What to go on from when a chunk of that kind comes."""
+def _first_moments(start: Dataset | None, kind: Kind) -> Moments:
+    """What to continue from when a chunk of that kind comes."""
     if start is None:
         return no_moments(kind.num_columns)
     given = Kind(start.X.shape[1], start.y.shape[1:], start.X.dtype)

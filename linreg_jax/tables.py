@@ -7,22 +7,23 @@ pandas. Blank lines at the end are never rows. An .npz file holds NumPy arrays: 
 a column, one of shape [n, d] is d columns, X0, X1, ... where it is called X.
 
 Only the columns asked for are made numbers, piece by piece, so that memory holds the result and
-little else.
+little else. Large CSV files are read in several threads where pyarrow is installed: the numbers and
+the messages are the same.
 """
 
 import difflib
 import os
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from linreg_jax._csv import CsvFile
-from linreg_jax._files import STANDARD_INPUT, on_disk
+from linreg_jax._csv import Batch, CsvFile
+from linreg_jax._files import STANDARD_INPUT, on_disk, shown_name
+from linreg_jax._npz import NpzFile
+from linreg_jax._typing import Bool, Float, Int
 from linreg_jax.model import Params
 
 
@@ -34,16 +35,26 @@ class Table(NamedTuple):
       y: [n] target; None where none was asked for.
       features: the d names.
       kept: [m] bool, which of the file's m rows are here; the others miss a value.
+      file: its name in messages.
+      places: [n] where each row stands: its line in CSV, its row from 0 in .npz.
+      place: what that is called, "line" or "row".
       num_blank: blank lines between the rows of a file of several columns, which are no rows.
       blank_lines: the numbers of the first few of them.
     """
 
-    X: np.ndarray
-    y: np.ndarray | None
+    X: Float[np.ndarray, "n d"]
+    y: Float[np.ndarray, " n"] | None
     features: tuple[str, ...]
-    kept: np.ndarray
+    kept: Bool[np.ndarray, " m"]
+    file: str
+    places: Int[np.ndarray, " n"]
+    place: str
     num_blank: int = 0
     blank_lines: tuple[int, ...] = ()
+
+    def where(self, row: int, column: str) -> str:
+        """Where a number stands in the file, the beginning of a message."""
+        return f"{self.file}, {self.place} {self.places[row]}, column {column!r}"
 
 
 class ColumnModel(NamedTuple):
@@ -62,6 +73,7 @@ class ColumnModel(NamedTuple):
     loss: str
 
 
+@runtime_checkable
 class _Source(Protocol):
     """A file of named columns; see `CsvFile`."""
 
@@ -71,7 +83,7 @@ class _Source(Protocol):
     num_blank: int
     blank_lines: tuple[int, ...]
 
-    def batches(self, chosen: Sequence[int]) -> Iterator[tuple[np.ndarray, Sequence[int]]]: ...
+    def batches(self, chosen: Sequence[int]) -> Iterator[Batch]: ...
 
 
 def read_table(
@@ -114,7 +126,8 @@ def read_table(
     if os.fspath(path) != STANDARD_INPUT and not os.path.exists(path):
         raise FileNotFoundError(f"{path}: there is no such file")
     with on_disk(path) as place:
-        return _read(place, target, features, dtype, drop_missing)
+        table = _read(place, target, features, dtype, drop_missing)
+    return table._replace(file=shown_name(path))
 
 
 def _read(
@@ -125,38 +138,62 @@ def _read(
     drop_missing: bool,
 ) -> Table:
     """`read_table` of a file that can be read again."""
-    source: _Source = _NpzFile(path) if path.suffix.lower() == ".npz" else CsvFile(path)
+    source: _Source = NpzFile(path) if path.suffix.lower() == ".npz" else CsvFile(path)
     names = choose_columns(path, source.names, target, features)
     d = len(names)
     columns = names if target is None else (*names, target)
     chosen = [source.names.index(name) for name in columns]
 
     X, y = np.empty((source.num_rows, d), dtype), np.empty(source.num_rows, dtype)
-    largest = float(np.finfo(dtype).max) / 16  # whose reciprocal is a number in full too
-    kept, missing, filled = [], np.zeros(len(columns), int), 0
-    for values, places in source.batches(chosen):
-        nans = np.isnan(values)
+    places = np.empty(source.num_rows, np.int64)
+    parts, missing, filled = [], np.zeros(len(columns), int), 0
+    for values, numbers in source.batches(chosen):
+        where, nans = np.asarray(numbers), np.isnan(values)
+        if (found := first_too_large(values, dtype)) is not None:
+            row, column, text = found
+            place = f"{path}, {source.place} {where[row]}, column {columns[column]!r}"
+            raise ValueError(f"{place}: {text}")
         complete = ~nans.any(axis=1)
+        parts.append(complete)
         missing += nans.sum(axis=0)
-        kept.append(complete)
-        too_large = np.abs(values) > largest
-        if too_large.any():
-            row, column = np.argwhere(too_large)[0].tolist()
-            where = f"{path}, {source.place} {places[row]}, column {columns[column]!r}"
-            raise ValueError(f"{where}: {_too_large_text(values[row, column], largest, dtype)}")
         end = filled + int(complete.sum())
         X[filled:end] = values[complete, :d]
+        places[filled:end] = where[complete]
         if target is not None:
             y[filled:end] = values[complete, d]
         filled = end
-    if not kept:
+    if not parts:
         raise ValueError(f"{path} has a header and no rows")
+    kept = np.concatenate(parts)
     if missing.any() and not (drop_missing and filled):
-        raise ValueError(_missing_text(path, columns, missing, kept, filled, drop_missing))
-    y_filled = None if target is None else y[:filled]
+        raise ValueError(_missing_text(path, columns, missing, kept, drop_missing))
     return Table(
-        X[:filled], y_filled, names, np.concatenate(kept), source.num_blank, source.blank_lines
+        X=X[:filled],
+        y=None if target is None else y[:filled],
+        features=names,
+        kept=kept,
+        file=str(path),
+        places=places[:filled],
+        place=source.place,
+        num_blank=source.num_blank,
+        blank_lines=source.blank_lines,
     )
+
+
+def first_too_large(
+    values: Float[np.ndarray, "n c"], dtype: str | np.dtype
+) -> tuple[int, int, str] | None:
+    """The first number whose reciprocal is not one in full; NaN is none.
+
+    Returns:
+      `(row, column, text)`, the text is the rule and the fix; None: all are small enough.
+    """
+    largest = float(np.finfo(dtype).max) / 16
+    too_large = np.abs(values) > largest
+    if not too_large.any():
+        return None
+    row, column = np.argwhere(too_large)[0].tolist()
+    return row, column, _too_large_text(values[row, column], largest, str(dtype))
 
 
 def choose_columns(
@@ -184,22 +221,27 @@ def choose_columns(
     return tuple(features)
 
 
-def _no_column_text(path, names, name):
+def _no_column_text(path: Path, names: Sequence[str], name: str) -> str:
     known = {known.lower(): known for known in names if known}
     near = difflib.get_close_matches(name.lower(), known, n=1)
     question = f": did you mean {known[near[0]]!r}?" if near else "."
     return f"{path} has no column {name!r}{question} It has {_listed(names)}"
 
 
-def _listed(names):
+def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:8])
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
 
 
-def _missing_text(path, columns, missing, kept, filled, drop_missing):
-    num_rows = sum(map(len, kept))
+def _missing_text(
+    path: Path,
+    columns: Sequence[str],
+    missing: Int[np.ndarray, " c"],
+    kept: Bool[np.ndarray, " m"],
+    drop_missing: bool,
+) -> str:
     counts = [f"{count} in {name!r}" for name, count in zip(columns, missing, strict=True) if count]
-    where = f"{path} has missing values in {num_rows - filled} of {num_rows} rows"
+    where = f"{path} has missing values in {int((~kept).sum())} of {kept.size} rows"
     where += f": {_listed(counts)}"
     if drop_missing:
         return f"{where}; no row is complete"
@@ -214,66 +256,3 @@ def _too_large_text(value: float, largest: float, dtype: str) -> str:
         f"{value:g} is too large to compute with in {dtype} (at most {largest:.2g}): rescale the "
         f"column{wider}"
     )
-
-
-class _NpzFile:
-    """The columns of an .npz file; see `CsvFile`."""
-
-    place = "row"
-    num_blank = 0
-    blank_lines: tuple[int, ...] = ()
-
-    def __init__(self, path: Path):
-        makes_one = "np.savez(path, X=X, y=y) makes one"
-        if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is not an .npz file, or a part of one: {makes_one}")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                loaded = {name: arrays[name] for name in arrays.files}
-        # RuntimeError: a password, or a compression that this Python cannot read
-        except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            why = "it holds Python objects" if "allow_pickle" in str(error) else str(error)
-            raise ValueError(
-                f"{path} is not an .npz file of numbers ({why}): {makes_one}"
-            ) from None
-        columns: dict[str, np.ndarray] = {}
-        for name, array in loaded.items():
-            if not isinstance(array, np.ndarray):  # the bytes of a file of another kind
-                raise ValueError(
-                    f"{path} is not an .npz file of numbers ({name!r} in it is no array): "
-                    f"{makes_one}"
-                )
-            if array.ndim not in (1, 2):
-                raise ValueError(
-                    f"{path}, array {name!r} has shape {list(array.shape)}: columns are [n] or "
-                    "[n, d]"
-                )
-            parts = (
-                {name: array}
-                if array.ndim == 1
-                else {f"{name}{j}": array[:, j] for j in range(array.shape[1])}
-            )
-            if twice := columns.keys() & parts.keys():
-                raise ValueError(f"{path} names column {min(twice)!r} twice: rename an array")
-            columns |= parts
-        if len({len(column) for column in columns.values()}) > 1:
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in loaded.items())
-            raise ValueError(f"{path} holds arrays of different lengths: {shapes}")
-        if not columns:
-            raise ValueError(f"{path} is empty: np.savez(path, X=X, y=y) writes columns")
-        self.path, self.names = path, tuple(columns)
-        self._columns = tuple(columns.values())
-        self.num_rows = len(self._columns[0])
-
-    def batches(self, chosen: Sequence[int]) -> Iterator[tuple[np.ndarray, Sequence[int]]]:
-        for i in chosen:
-            column = self._columns[i]
-            if column.dtype.kind not in "fiub":
-                raise ValueError(
-                    f"{self.path}, row 0, column {self.names[i]!r}: {str(column[:1])[1:-1]} is not "
-                    "a number; choose features without it"
-                )
-        for start in range(0, self.num_rows, 1 << 16):
-            rows = range(start, min(start + (1 << 16), self.num_rows))
-            part = [self._columns[i][start : rows.stop].astype(np.float64) for i in chosen]
-            yield np.stack(part, axis=1), rows

@@ -264,7 +264,27 @@ def test_huge_numbers_in_float64(run, numbers, tmp_path):
     write(path, X * [1e306, 1, 1], y)
     assert_refused(run(*fit), "e+307 is too large to compute with in float64")
     write(path, X, y * 1e300)
-    assert_refused(run(*fit), "'price' holds numbers too large to square in float64")
+    largest = "column 'price': -5.69372e+302 is too large to square in float64 (at most 1.7e+153)"
+    assert_refused(run(*fit), f"line 48, {largest}")
+
+
+@pytest.mark.parametrize("command", ["fit", "check", "diagnose"])
+def test_a_number_too_large_for_float32_names_its_line_and_the_fix(run, tmp_path, command):
+    """Lines are counted with those of rows that are dropped."""
+    path = tmp_path / "table.csv"
+    rows = [f"{i},{i * i % 7}\n" for i in range(9)]
+    path.write_text("x,y\n" + "".join([*rows[:2], ",1\n", *rows[2:5], "1e39,2\n", *rows[5:]]))
+    asked = (command, path, "--target", "y", "--drop-missing")
+    code, out, err = run(*asked)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == (
+        f"linreg-jax: {path}, line 8, column 'x': 1e+39 is too large to compute with in float32 "
+        "(at most 2.1e+37): rescale the column, or compute in float64 (--float64)"
+    )
+    assert run(*asked, "--float64")[0] == 0
+    path.write_text(path.read_text().replace("1e39,2", "1,-3e19"))
+    code, out, err = run(*asked)
+    assert f"{path}, line 8, column 'y': -3e+19 is too large to square in float32" in err
 
 
 def test_rows_that_miss_a_value_are_dropped_or_predicted_as_nan(run, table, numbers, tmp_path):

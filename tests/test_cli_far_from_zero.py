@@ -45,7 +45,7 @@ def test_digits_that_float32_has_lost_are_warned_of(run, tmp_path):
     assert re.search(
         r"warning: 'x' varies by .* about 1.7e\+09, of which float32 keeps 0 digits", err
     )
-    assert "warning: 'y' varies by" in err
+    assert err.count("warning: 'y' varies by") == err.count("warning: 'x' varies by") == 1
     assert "pass --float64" in err
     assert "varies" not in run("diagnose", path, "--target", "y", "--float64")[2]
     whole = tmp_path / "whole.csv"  # whole numbers that float32 holds lose nothing
@@ -59,6 +59,5 @@ def test_one_row(run, tmp_path):
     for command in ("fit", "diagnose"):
         code, _, err = run(command, path, "--target", "y")
         assert code == 0
-        assert set(err.splitlines()) == {
-            "linreg-jax: warning: constant, so the intercept does the same: x"
-        }
+        warning = "linreg-jax: warning: constant, so the intercept does the same: x"
+        assert err.splitlines() == [warning]  # once, though diagnose looks at two scales

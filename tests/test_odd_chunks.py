@@ -42,8 +42,12 @@ def test_a_chunk_of_zero_weight_takes_no_step(place):
     broken = np.where(np.arange(10)[:, None] == 4, np.nan, X[:10]), y[:10], np.zeros(10, "f4")
     with pytest.raises(ChunkError, match="X holds 4 values that are not finite"):
         fit_chunks(mse, params, [*weighted, broken], **settings)
-    with pytest.raises(ValueError, match="all chunks have zero weight: give some rows"):
-        fit_chunks(mse, params, [ignored, ignored], **settings)
+    for train_or_compress in (
+        lambda: fit_chunks(mse, params, [ignored, ignored], **settings),
+        lambda: compress_chunks([ignored, ignored]),
+    ):
+        with pytest.raises(ValueError, match="all chunks have zero weight: give some rows"):
+            train_or_compress()
 
 
 X, y = (np.asarray(column) for column in make_problem(7, n=10)[1][:2])
@@ -60,7 +64,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD, ids=BAD)
-def test_a_bad_chunk_is_named_and_the_work_so_far_goes_on(bad):
+def test_a_bad_chunk_is_named_and_the_work_so_far_is_continued(bad):
     chunk, kind, text = BAD[bad]
     params, _ = make_problem(7, n=10)
     good = [(X, y), (-X, y), (X, -y)]
@@ -82,7 +86,43 @@ def test_a_bad_chunk_is_named_and_the_work_so_far_goes_on(bad):
     assert_same_bits(finished.state, fit_chunks(mse, params, good, **settings).state)
 
 
-def test_a_state_goes_on_with_chunks_of_its_kind():
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([2, 1], "chunk 1 of epoch 1: the epoch has 1 chunks, but the first had 2: pass as many"),
+        ([1, 0], "chunk 0 of epoch 1: the epoch has 0 chunks, but the first had 1: pass as many"),
+        ([2, 3], "chunk 2 of epoch 1: the epoch has 3 chunks or more, but the first had 2"),
+    ],
+)
+def test_an_epoch_of_more_or_fewer_chunks_than_the_first_is_an_error(sizes, message):
+    """Fewer would train on a part of the data without a word; the work so far is kept."""
+    params, _ = make_problem(7, n=10)
+    good = [(X, y), (-X, y), (X, -y)]
+    settings = {"learning_rate": 0.05, "num_epochs": 2, "batch_size": 5, "key": KEY}
+    with pytest.raises(ChunkError, match=message) as caught:
+        fit_chunks(mse, params, lambda epoch: good[: sizes[epoch]], **settings)
+    so_far, done = caught.value.so_far, min(sizes[1], sizes[0])
+    expected = fit_chunks(mse, params, good[: sizes[0]], **settings)
+    if sizes[1] < sizes[0]:
+        assert (int(so_far.epoch), int(so_far.chunk)) in ((1, done), (0, sizes[0]))
+        finished = fit_chunks(mse, so_far, good[: sizes[0]], **settings)
+        assert_same_bits(finished.state, expected.state)
+    else:
+        assert_same_bits(so_far.state, expected.state.state)
+
+
+def test_a_run_that_continues_may_count_the_chunks_of_its_first_epoch():
+    """Those that it has behind it are among them."""
+    params, _ = make_problem(7, n=10)
+    good = [(X, y), (-X, y), (X, -y)]
+    settings = {"learning_rate": 0.05, "num_epochs": 3, "batch_size": 5, "key": KEY}
+    states = []
+    fit_chunks(mse, params, good, after_chunk=states.append, **settings)
+    with pytest.raises(ChunkError, match="epoch 2: the epoch has 2 chunks, but the first had 3"):
+        fit_chunks(mse, states[4], lambda epoch: good[: 4 - epoch], **settings)
+
+
+def test_a_state_continues_with_chunks_of_its_kind():
     params, data = make_problem(8, n=10)
     chunk = tuple(np.asarray(column) for column in data[:2])
     settings = {"learning_rate": 0.05, "num_epochs": 2, "batch_size": 5, "key": KEY}

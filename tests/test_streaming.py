@@ -254,7 +254,7 @@ def test_arguments_that_do_not_fit():
         compress_chunks([])
     with pytest.raises(TypeError, match="one Dataset"):
         compress_chunks(Dataset(*good()[0]))
-    with pytest.raises(TypeError, match="not iterable"):
+    with pytest.raises(TypeError, match=r"[iI]terable"):
         compress_chunks(3)
     with pytest.raises(ValueError, match="start is not compressed"):
         compress_chunks(good(), start=as_dataset(*good()[0]))

@@ -1,5 +1,6 @@
 """tables: CSV and .npz into numbers, and one clear line for whatever a file can get wrong."""
 
+import sys
 import tracemalloc
 import zipfile
 
@@ -167,7 +168,7 @@ def test_ragged_rows_are_found_among_columns_that_are_not_read(write):
         read_table(path, target="b", features=["a"])
 
 
-def test_a_number_too_large_names_its_place_and_the_mend(write):
+def test_a_number_too_large_names_its_place_and_the_fix(write):
     path = write("a,y\n1,2\n1e100,4\n")
     assert read_table(path, target="y").X[1, 0] == 1e100
     with pytest.raises(ValueError, match=r"line 3, column 'a': 1e\+100 is too large .*--float64"):
@@ -277,17 +278,24 @@ def test_text_named_npz(write):
         read_table(write(PLAIN, "table.npz"), target="y")
 
 
-def test_reading_holds_little_besides_the_result(write, monkeypatch):
+@pytest.mark.parametrize("reader", ["numpy", "pyarrow"])
+def test_reading_holds_little_besides_the_result(write, monkeypatch, reader):
     """At no time the text of the file, nor all of it as float64."""
+    if reader == "numpy":
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+    else:
+        pytest.importorskip("pyarrow.csv")
     monkeypatch.setattr(_csv, "_PIECE", 1 << 18)
+    monkeypatch.setattr(_csv, "_LARGE_PIECE", 1 << 18)
     n, d = 40_000, 20
     header = ",".join(["y", *(f"x{j}" for j in range(d))])
     path = write(header + "\n" + ("7" + ",0.123456" * d + "\n") * n)
+    read_table(path, target="y", dtype="float32")  # imports
     tracemalloc.start()
     table = read_table(path, target="y", dtype="float32")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert table.X.shape == (n, d)
     # Of one piece: its bytes twice, and 8 bytes in each of a few arrays for every 9 of text.
-    assert peak < table.X.nbytes + table.y.nbytes + 8 * _csv._PIECE
+    assert peak < table.X.nbytes + table.y.nbytes + table.places.nbytes + 8 * _csv._PIECE
     assert peak < path.stat().st_size

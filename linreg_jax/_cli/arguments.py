@@ -2,9 +2,12 @@
 
 import argparse
 import csv
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
 from linreg_jax._cli import commands, texts
 from linreg_jax.losses import (
+    Loss,
     epsilon_insensitive,
     half_mse,
     half_sse,
@@ -15,6 +18,8 @@ from linreg_jax.losses import (
     quantile,
     sse,
 )
+
+Number = TypeVar("Number", int, float)
 
 _LOSSES = {
     "mse": mse,
@@ -34,7 +39,7 @@ _LOSSES_OF_NUMBER = {
 class _Parser(argparse.ArgumentParser):
     """Errors in one line."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help)\n")
 
 
@@ -47,24 +52,12 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    # Names of their own, or the defaults of a command would hide that they were given before it.
-    parser.add_argument(
-        "--seed", type=_seed, dest="hubble_seed", metavar="K", help="start from random parameters"
-    )
-    parser.add_argument(
-        "--float64", dest="hubble_float64", action="store_true", help="compute in float64"
-    )
-    parser.add_argument(
-        "--plot",
-        type=_file,
-        dest="hubble_plot",
-        metavar="FILE",
-        help="draw the fit and its loss surface",
-    )
-    parser.set_defaults(run=commands.demonstration)
+    _add_demonstration(parser)
     subparsers = parser.add_subparsers(title="commands", metavar="", parser_class=_Parser)
 
-    def command(name, run, help, epilog=None):
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str | None = None
+    ) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(
             name,
             help=help,
@@ -82,72 +75,91 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    fit = command(
-        "fit", commands.fit, "fit a linear model to the columns of a file", texts.FIT_EXAMPLES
+    fits = "fit a linear model to the columns of a file"
+    _add_fit(command("fit", commands.fit, fits, texts.FIT_EXAMPLES))
+    predicts = "predict with a model that fit --save wrote"
+    _add_predict(command("predict", commands.predict, predicts, texts.PREDICT_NOTES))
+    _add_data(command("check", commands.check, "check the gradients of a loss on a file"))
+    says = "say which learning rates explode, and which is best"
+    _add_data(command("diagnose", commands.diagnose, says))
+    draws = "draw a fit, its losses or its loss surface"
+    _add_plot(command("plot", commands.plot, draws, texts.PLOT_EXAMPLES))
+    return parser
+
+
+def _add_demonstration(parser: argparse.ArgumentParser) -> None:
+    """What stands before a command, or without one."""
+    # Names of their own, or the defaults of a command would hide that they were given before it.
+    parser.add_argument(
+        "--seed", type=_seed, dest="hubble_seed", metavar="K", help="start from random parameters"
     )
-    _add_columns(fit)
-    _add_model(fit)
-    _add_training(fit)
-    fit.add_argument("--test-fraction", type=_fraction, metavar="F", help="share of rows held out")
-    fit.add_argument("--save", type=_file, metavar="FILE", help="write the model, for predict")
-    fit.add_argument(
+    parser.add_argument(
+        "--float64", dest="hubble_float64", action="store_true", help="compute in float64"
+    )
+    parser.add_argument(
+        "--plot",
+        type=_file,
+        dest="hubble_plot",
+        metavar="FILE",
+        help="draw the fit and its loss surface",
+    )
+    parser.set_defaults(run=commands.demonstration)
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    _add_data(parser)
+    _add_training(parser)
+    parser.add_argument(
+        "--test-fraction", type=_fraction, metavar="F", help="share of rows held out"
+    )
+    parser.add_argument("--save", type=_file, metavar="FILE", help="write the model, for predict")
+    parser.add_argument(
         "--plot", type=_file, metavar="FILE", help="draw the fit and the losses (.png, .pdf, .svg)"
     )
-    fit.add_argument(
+    parser.add_argument(
         "--json",
         type=_file_or_stream,
         metavar="FILE",
         help="write all results as JSON; - for the terminal",
     )
 
-    predict = command(
-        "predict",
-        commands.predict,
-        "predict with a model that fit --save wrote",
-        texts.PREDICT_NOTES,
-    )
-    predict.add_argument(
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--model", required=True, type=_file, metavar="FILE", help="written by fit --save"
     )
-    predict.add_argument(
+    parser.add_argument(
         "--out",
         type=_file_or_stream,
         metavar="FILE",
         help="CSV to write (default: -, the terminal)",
     )
-    predict.add_argument(
+    parser.add_argument(
         "--drop-missing", action="store_true", help="predict nan where a row misses a value"
     )
-    predict.set_defaults(float64=True)
+    parser.set_defaults(float64=True)
 
-    check = command("check", commands.check, "check the gradients of a loss on a file")
-    _add_columns(check)
-    _add_model(check)
 
-    diagnose = command(
-        "diagnose", commands.diagnose, "say which learning rates explode, and which is best"
-    )
-    _add_columns(diagnose)
-    _add_model(diagnose)
-
-    plot = command(
-        "plot", commands.plot, "draw a fit, its losses or its loss surface", texts.PLOT_EXAMPLES
-    )
-    _add_columns(plot)
-    _add_model(plot)
-    _add_training(plot)
-    plot.add_argument(
+def _add_plot(parser: argparse.ArgumentParser) -> None:
+    _add_data(parser)
+    _add_training(parser)
+    parser.add_argument(
         "--out", required=True, type=_file, metavar="FILE", help="picture (.png, .pdf, .svg, .gif)"
     )
-    plot.add_argument("--kind", choices=commands.PICTURES, default="surface", help="see below")
-    plot.add_argument(
+    parser.add_argument("--kind", choices=commands.PICTURES, default="surface", help="see below")
+    parser.add_argument(
         "--over", type=_names, metavar="A,B", help="two features, or one and intercept"
     )
-    plot.add_argument("--rates", type=_rates, metavar="R,R", help="learning rates to compare")
-    return parser
+    parser.add_argument("--rates", type=_rates, metavar="R,R", help="learning rates to compare")
 
 
-def _add_columns(parser):
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    """The columns to read, and what is minimised on them."""
+    _add_columns(parser)
+    _add_model(parser)
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", required=True, metavar="COLUMN", help="what to predict")
     parser.add_argument(
         "--features", type=_names, metavar="A,B", help="from what (default: all other columns)"
@@ -157,7 +169,7 @@ def _add_columns(parser):
     )
 
 
-def _add_model(parser):
+def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--loss",
         type=_loss,
@@ -179,7 +191,7 @@ def _add_model(parser):
     parser.add_argument("--float64", action="store_true", help="compute in float64")
 
 
-def _add_training(parser):
+def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimizer", choices=commands.OPTIMIZERS, default="sgd", help="(default: sgd)"
     )
@@ -196,10 +208,13 @@ def _add_training(parser):
     parser.add_argument("--batch-size", type=_count, metavar="B", help="rows a step (default: all)")
 
 
-def _checked(convert, accept, rule):
+def _checked(
+    convert: Callable[[str], Number], accept: Callable[[Number], bool], rule: str
+) -> Callable[[str], Number]:
     """An argparse type: text -> number, or an error that says the rule."""
 
-    def read(text):
+    def read(text: str) -> Number:
+        value: Number | None
         try:
             value = convert(text)
         except ValueError:
@@ -211,7 +226,7 @@ def _checked(convert, accept, rule):
     return read
 
 
-def _is_positive(value):
+def _is_positive(value: float) -> bool:
     return 0 < value < float("inf")
 
 
@@ -235,14 +250,14 @@ def _file(text: str) -> str:
     return text
 
 
-def _rate(text):
+def _rate(text: str) -> float | None:
     try:
         return None if text == "auto" else _positive(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}; or auto") from None
 
 
-def _names(text):
+def _names(text: str) -> list[str]:
     """`a,"b, c"` -> the names, quoted as in a CSV file."""
     names = [name.strip() for name in next(csv.reader([text]), [])]
     if not all(names) or not names:
@@ -250,11 +265,11 @@ def _names(text):
     return names
 
 
-def _rates(text):
+def _rates(text: str) -> list[float]:
     return [_positive(rate) for rate in text.split(",")]
 
 
-def _loss(text):
+def _loss(text: str) -> Loss:
     name, colon, number = text.partition(":")
     try:
         if name in _LOSSES and not colon:

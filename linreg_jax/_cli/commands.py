@@ -13,17 +13,19 @@ import numpy as np
 
 from linreg_jax._cli.job import (
     OPTIMIZERS,
+    make_job,
     prepare,
     rate_for,
+    read_columns,
     steps_to_take,
     train,
     warn,
 )
 from linreg_jax._cli.outputs import require_outputs, write_outputs
 from linreg_jax._cli.report import in_file_units, make_report, report_text
-from linreg_jax._cli.terminal import require_output, show, write_data
-from linreg_jax._csv import harmless_name, header_cell
-from linreg_jax._files import on_disk, write_whole
+from linreg_jax._cli.terminal import INTERRUPTED, require_output, show, write_data
+from linreg_jax._csv_cells import harmless_name, header_cell
+from linreg_jax._files import write_whole
 from linreg_jax._plotting.surface import is_squared
 from linreg_jax._training.result import DivergedError, Fit, Status
 from linreg_jax.checking import check_gradients
@@ -84,7 +86,7 @@ def fit(arguments: Namespace) -> int:
         )
     finally:  # the numbers are there, whatever became of a file
         show(as_json if arguments.json == "-" else report_text(report))
-    return 130 if result.status == Status.INTERRUPTED else 0
+    return INTERRUPTED if result.status == Status.INTERRUPTED else 0
 
 
 def _raise_if_diverged(result: Fit, *, asked_for_files: bool) -> None:
@@ -149,23 +151,21 @@ def check(arguments: Namespace) -> int:
 
 def diagnose(arguments: Namespace) -> int:
     """Says what gradient descent would do on the file as it stands, and as `fit` takes it."""
-    with on_disk(arguments.file) as arguments.file:  # a pipe is read twice too
-        standardize, arguments.standardize = arguments.standardize, False
-        job = prepare(arguments)
+    table = read_columns(arguments, rounds_features=True)
+    job = make_job(table, arguments, standardized=False)
+    verdict = diagnose_data(job.data, job.loss)
+    width = max(map(len, job.features))
+    lines = [f"{'feature':{width + 4}}{'root mean square':>16}{'deviation':>12}"]
+    for j, name in enumerate(job.features):
+        remark = "constant" if verdict.constant[j] else ""
+        remark = "a combination of others" if verdict.collinear[j] else remark
+        sizes = f"{verdict.feature_scale[j]:16.6g}{verdict.feature_deviation[j]:12.6g}"
+        lines.append(f"{j:3} {name:{width}}{sizes}  {remark}".rstrip())
+    lines += ["", "The features as they are in the file", str(verdict)]
+    if arguments.standardize:
+        job = make_job(table, arguments, standardized=True)
         verdict = diagnose_data(job.data, job.loss)
-        width = max(map(len, job.features))
-        lines = [f"{'feature':{width + 4}}{'root mean square':>16}{'deviation':>12}"]
-        for j, name in enumerate(job.features):
-            remark = "constant" if verdict.constant[j] else ""
-            remark = "a combination of others" if verdict.collinear[j] else remark
-            sizes = f"{verdict.feature_scale[j]:16.6g}{verdict.feature_deviation[j]:12.6g}"
-            lines.append(f"{j:3} {name:{width}}{sizes}  {remark}".rstrip())
-        lines += ["", "The features as they are in the file", str(verdict)]
-        if standardize:
-            arguments.standardize = True
-            job = prepare(arguments)
-            verdict = diagnose_data(job.data, job.loss)
-            lines += ["", "The features standardized, as fit takes them", str(verdict)]
+        lines += ["", "The features standardized, as fit takes them", str(verdict)]
     show("\n".join(lines))
     return 0
 

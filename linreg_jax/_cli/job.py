@@ -4,6 +4,7 @@ import functools
 import math
 import sys
 import time
+from argparse import Namespace
 from typing import NamedTuple
 
 import jax
@@ -13,8 +14,10 @@ import optax
 
 from linreg_jax._standardization import Standardization, standardize
 from linreg_jax._training.batches import batches_per_epoch
-from linreg_jax._training.rates import automatic_rate
+from linreg_jax._training.progress import Progress
+from linreg_jax._training.rates import LearningRate, automatic_rate
 from linreg_jax._training.result import Fit
+from linreg_jax._typing import Bool, Float
 from linreg_jax.dataset import (
     Dataset,
     as_dataset,
@@ -24,7 +27,7 @@ from linreg_jax.gradients import vectorized
 from linreg_jax.losses import Loss
 from linreg_jax.model import init_params
 from linreg_jax.penalties import ridge
-from linreg_jax.tables import read_table
+from linreg_jax.tables import Table, first_too_large, read_table
 from linreg_jax.training import fit
 
 OPTIMIZERS = {
@@ -48,7 +51,7 @@ class Job(NamedTuple):
       loss: what to minimise, with its penalty.
       features, target: names.
       num_dropped: rows left out because they miss a value.
-      seconds: reading took.
+      seconds: reading and laying out took.
     """
 
     data: Dataset
@@ -58,31 +61,41 @@ class Job(NamedTuple):
     features: tuple[str, ...]
     target: str
     num_dropped: int
-    seconds: float
+    seconds: float = 0.0
 
     @property
-    def trained_on(self):
+    def trained_on(self) -> list[str]:
         """Names of the features as they are trained on, for pictures."""
         return [name if self.restore is None else f"{name}, standardized" for name in self.features]
 
 
-def warn(text):
+def warn(text: str) -> None:
     """One line on standard error."""
     print(f"linreg-jax: warning: {text}", file=sys.stderr)
 
 
-def prepare(arguments) -> Job:
+def prepare(arguments: Namespace) -> Job:
     """Reads the file and makes of it what the arguments say.
 
-    Columns are read as float64. Those that are to be standardized are centred before they are
-    rounded to the dtype of the run, so that features far from 0 keep the digits of their spread.
-
     Raises:
-      OSError, ValueError: as `read_table` says; numbers too large for the dtype; a test fraction
-        that leaves nothing to train on.
+      OSError, ValueError: as `read_columns` and `make_job` say.
     """
     began = time.perf_counter()
-    dtype = np.dtype("float64" if arguments.float64 else "float32")
+    table = read_columns(arguments, rounds_features=not arguments.standardize)
+    job = make_job(table, arguments, standardized=arguments.standardize)
+    return job._replace(seconds=time.perf_counter() - began)
+
+
+def read_columns(arguments: Namespace, *, rounds_features: bool) -> Table:
+    """The columns of the file in float64, with warnings of what is odd in them.
+
+    Args:
+      arguments: of the command line.
+      rounds_features: whether the features are rounded to the dtype of the run as they are.
+
+    Raises:
+      OSError, ValueError: as `read_table` says; numbers too large for the dtype of the run.
+    """
     table = read_table(
         arguments.file,
         target=arguments.target,
@@ -93,63 +106,75 @@ def prepare(arguments) -> Job:
     num_dropped = int((~table.kept).sum())
     if num_dropped:
         warn(f"dropped {num_dropped:,} of {table.kept.size:,} rows, which miss a value")
-    constant = [
-        name
-        for name, low, high in zip(table.features, table.X.min(0), table.X.max(0), strict=True)
-        if low == high
-    ]
+    constant = [name for name, same in zip(table.features, _constant(table), strict=True) if same]
     if constant:
         warn(f"constant, so the intercept does the same: {', '.join(constant)}")
-    y = np.asarray(table.y)
-    _require_size(dict(zip(table.features, table.X.T, strict=True)), arguments.target, y, dtype)
-    rounded = [] if arguments.standardize else zip(table.features, table.X.T, strict=True)
-    for name, column in [*rounded, (arguments.target, y)]:
+    dtype, y = _dtype(arguments), np.asarray(table.y)
+    _require_size(table, arguments.target, y, dtype)
+    features = zip(table.features, table.X.T, strict=True) if rounds_features else []
+    for name, column in [*features, (arguments.target, y)]:
         _warn_of_lost_digits(name, column, dtype)
+    return table
 
-    shift = table.X.mean(axis=0) if arguments.standardize else np.zeros(len(table.features))
-    shift = np.where(table.X.min(0) == table.X.max(0), table.X[0], shift)
-    data, test = as_dataset((table.X - shift).astype(dtype), y.astype(dtype)), None
+
+def make_job(table: Table, arguments: Namespace, *, standardized: bool) -> Job:
+    """What is trained on, from the columns of a file.
+
+    Those that are to be standardized are centred before they are rounded to the dtype of the run,
+    so that features far from 0 keep the digits of their spread.
+
+    Raises:
+      ValueError: a test fraction that leaves nothing to train on.
+    """
+    dtype, test = _dtype(arguments), None
+    shift = table.X.mean(axis=0) if standardized else np.zeros(len(table.features))
+    shift = np.where(_constant(table), table.X[0], shift)
+    X = np.empty(table.X.shape, dtype)
+    np.subtract(table.X, shift, out=X, casting="same_kind")  # in float64, then rounded
+    data = as_dataset(X, np.asarray(table.y).astype(dtype))
     if getattr(arguments, "test_fraction", None) is not None:
         data, test = split(data, jax.random.key(arguments.seed), arguments.test_fraction)
     restore: Standardization | None = None
-    if arguments.standardize:
+    if standardized:
         data, restore = standardize(data)
         mean = np.asarray(restore.mean)
         if test is not None:
-            X = (test.X - mean[None, :]) / restore.scale[None, :]
-            test = test._replace(X=X)
+            test = test._replace(X=(test.X - mean[None, :]) / restore.scale[None, :])
         with jax.enable_x64(True):
             restore = restore._replace(mean=jnp.asarray(shift + mean))
     loss = arguments.loss if arguments.ridge is None else arguments.loss + ridge(arguments.ridge)
-    seconds = time.perf_counter() - began
-    features, target = table.features, arguments.target
-    return Job(data, test, restore, loss, features, target, num_dropped, seconds)
+    num_dropped = int((~table.kept).sum())
+    return Job(data, test, restore, loss, table.features, arguments.target, num_dropped)
 
 
-def _require_size(
-    features: dict[str, np.ndarray], target: str, y: np.ndarray, dtype: np.dtype
-) -> None:
-    """Raises where a column does not fit the dtype, or the squares of the target do not.
+def _dtype(arguments: Namespace) -> np.dtype:
+    return np.dtype("float64" if arguments.float64 else "float32")
+
+
+def _constant(table: Table) -> Bool[np.ndarray, " d"]:
+    """Which features do not vary."""
+    return table.X.min(axis=0) == table.X.max(axis=0)
+
+
+def _require_size(table: Table, target: str, y: Float[np.ndarray, " n"], dtype: np.dtype) -> None:
+    """Raises where a feature does not fit the dtype, or the squares of the target do not.
 
     Raises:
-      ValueError: naming the column.
+      ValueError: naming the line and the column.
     """
-    largest = float(np.finfo(dtype).max) / 16  # whose reciprocal is a number in full too
-    for name, column in features.items():
-        if np.abs(column).max() > largest:
-            raise ValueError(
-                f"{name!r} holds numbers too large for {dtype} (at most {largest:.2g}): rescale "
-                "the column, or pass --float64"
-            )
+    for name, column in zip(table.features, table.X.T, strict=True):
+        if (found := first_too_large(column[:, None], dtype)) is not None:
+            raise ValueError(f"{table.where(found[0], name)}: {found[2]}")
     largest = math.sqrt(float(np.finfo(dtype).max) / y.size)
-    if np.abs(y).max() > largest:
+    row = int(np.abs(y).argmax())
+    if np.abs(y[row]) > largest:
         raise ValueError(
-            f"{target!r} holds numbers too large to square in {dtype} "
+            f"{table.where(row, target)}: {y[row]:g} is too large to square in {dtype} "
             f"(at most {largest:.2g}): rescale the column"
         )
 
 
-def _warn_of_lost_digits(name: str, column: np.ndarray, dtype: np.dtype) -> None:
+def _warn_of_lost_digits(name: str, column: Float[np.ndarray, " n"], dtype: np.dtype) -> None:
     """A warning where rounding to the dtype takes digits of how a column varies."""
     size, spread = np.abs(column).max(), column.std()
     few = 0 < spread < 1e3 * np.finfo(dtype).eps * size
@@ -161,7 +186,14 @@ def _warn_of_lost_digits(name: str, column: np.ndarray, dtype: np.dtype) -> None
         )
 
 
-def train(job: Job, arguments, *, rate=None, num_steps=MOST_STEPS, record=False) -> Fit:
+def train(
+    job: Job,
+    arguments: Namespace,
+    *,
+    rate: LearningRate | str | None = None,
+    num_steps: int = MOST_STEPS,
+    record: bool = False,
+) -> Fit:
     """A run from zero.
 
     Args:
@@ -200,11 +232,11 @@ def train(job: Job, arguments, *, rate=None, num_steps=MOST_STEPS, record=False)
     )
 
 
-def _show_nothing(progress):
+def _show_nothing(progress: Progress) -> None:
     """What is called with each `Progress` where the output is no terminal."""
 
 
-def steps_to_take(job: Job, arguments, num_steps=MOST_STEPS) -> int:
+def steps_to_take(job: Job, arguments: Namespace, num_steps: int = MOST_STEPS) -> int:
     """What the arguments ask for, or `num_steps`.
 
     Raises:
@@ -225,7 +257,7 @@ def recorded_every(num_steps: int) -> int:
     return -(-num_steps // MOST_STEPS)
 
 
-def rate_for(job, arguments, num_steps):
+def rate_for(job: Job, arguments: Namespace, num_steps: int) -> str | float | optax.Schedule:
     """What `--learning-rate auto` stands for: "auto", a rate or a schedule.
 
     Where the gradient vanishes towards the minimum, plain gradient descent takes what `fit` calls
@@ -248,6 +280,6 @@ def rate_for(job, arguments, num_steps):
     return optax.exponential_decay(0.1 * first if has_momentum else first, num_steps, 1e-4)
 
 
-def is_smooth(loss):
+def is_smooth(loss: Loss) -> bool:
     """Whether the gradient vanishes towards the minimum."""
     return loss.curvature_bound is not None

@@ -1,5 +1,6 @@
 """The pictures that the command line draws, into files."""
 
+import functools
 import io
 from argparse import Namespace
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from linreg_jax import plotting
@@ -20,6 +22,9 @@ from linreg_jax.diagnosis import diagnose
 from linreg_jax.losses import mse
 from linreg_jax.model import init_params
 from linreg_jax.training import fit
+
+Over = tuple[int | str, int | str]
+"""Two parameters: numbers of features, or "bias"."""
 
 _STEPS = 100  # of a path, unless the arguments say otherwise
 
@@ -45,59 +50,66 @@ def draw(arguments: Namespace, job: Job) -> None:
     Raises:
       DivergedError: a fit to draw that is none; the other kinds show how a run diverges.
     """
-    names = {"feature_names": job.trained_on}
-    path, kind = arguments.out, arguments.kind
     over = None if arguments.over is None else _over(arguments.over, job)
-
-    def run(rate: float | None = None, *, record: bool) -> Fit:
-        return train(job, arguments, rate=rate, num_steps=_STEPS, record=record)
-
-    every = recorded_every(steps_to_take(job, arguments, _STEPS))
-    rates = arguments.rates or (
-        [None] if arguments.learning_rate else _telling_rates(job, arguments)
-    )
-    if kind == "animation":
-        # The best rate of one feature would be there in a single step.
-        slow = None if arguments.learning_rate else _telling_rates(job, arguments)[0]
-        result = run(_one(arguments) or slow, record=True)
-        plotting.animate(
-            result,
-            job.data,
-            path,
-            loss=job.loss,
-            over=over,
-            target_name=job.target,
-            record_every=every,
-            **names,
-        )
+    if arguments.kind == "animation":
+        _animate(arguments, job, over)
         return
-    if kind == "learning-rates":
-        shown = arguments.rates or _rates_around(job, (0.1, 0.6, 1.02))
-        figure = Figure(figsize=(8.0, 4.0 + 3.2 * -(-len(shown) // 3)), layout="constrained")
-        axes = rate_axes(figure, len(shown))
-        steps = {} if arguments.steps is None else {"num_steps": arguments.steps}
-        plotting.plot_learning_rates(
-            job.loss, job.data, shown, over=over, ax=axes, **steps, **names
-        )
-        _write(figure, path)
+    if arguments.kind == "learning-rates":
+        _write(_draw_learning_rates(arguments, job, over), arguments.out)
         return
     figure = Figure(layout="constrained")
     ax = figure.subplots()
-    if kind == "surface":
-        runs = [run(rate, record=True) for rate in rates]
-        plotting.plot_surface(job.loss, job.data, runs, over=over, ax=ax, **names)
-    elif kind == "losses":
-        runs = [run(rate, record=False) for rate in rates]
+    if arguments.kind == "surface":
+        runs = [_run(arguments, job, rate, record=True) for rate in _rates(arguments, job)]
+        plotting.plot_surface(
+            job.loss, job.data, runs, over=over, ax=ax, feature_names=job.trained_on
+        )
+    elif arguments.kind == "losses":
+        runs = [_run(arguments, job, rate, record=False) for rate in _rates(arguments, job)]
+        every = _recorded_every(arguments, job)
         plotting.plot_losses(*runs, loss_name=_loss_name(arguments, job), record_every=every, ax=ax)
-    elif kind == "fit":
-        result = train(job, arguments, rate=_one(arguments))
-        result.raise_if_diverged()
-        plotting.plot_fit(result.params, job.data, target_name=job.target, ax=ax, **names)
+    elif arguments.kind == "fit":
+        _draw_line(arguments, job, ax)
     else:
         scale = float(np.std(job.data.y)) or 1.0
         params = init_params(job.data, key=jax.random.key(arguments.seed), scale=scale)
         plotting.plot_gradient_check(check_gradients(job.loss, params, job.data), ax=ax)
-    _write(figure, path)
+    _write(figure, arguments.out)
+
+
+def _animate(arguments: Namespace, job: Job, over: Over | None) -> None:
+    # The best rate of one feature would be there in a single step.
+    slow = None if arguments.learning_rate else _telling_rates(job, arguments)[0]
+    plotting.animate(
+        _run(arguments, job, _first_rate(arguments) or slow, record=True),
+        job.data,
+        arguments.out,
+        loss=job.loss,
+        over=over,
+        target_name=job.target,
+        record_every=_recorded_every(arguments, job),
+        feature_names=job.trained_on,
+    )
+
+
+def _draw_learning_rates(arguments: Namespace, job: Job, over: Over | None) -> Figure:
+    shown = arguments.rates or _rates_around(job, (0.1, 0.6, 1.02))
+    figure = Figure(figsize=(8.0, 4.0 + 3.2 * -(-len(shown) // 3)), layout="constrained")
+    draw_rates = functools.partial(
+        plotting.plot_learning_rates, over=over, feature_names=job.trained_on
+    )
+    if arguments.steps is not None:
+        draw_rates = functools.partial(draw_rates, num_steps=arguments.steps)
+    draw_rates(job.loss, job.data, shown, ax=rate_axes(figure, len(shown)))
+    return figure
+
+
+def _draw_line(arguments: Namespace, job: Job, ax: Axes) -> None:
+    result = train(job, arguments, rate=_first_rate(arguments))
+    result.raise_if_diverged()
+    plotting.plot_fit(
+        result.params, job.data, feature_names=job.trained_on, target_name=job.target, ax=ax
+    )
 
 
 def draw_fit(path: str, job: Job, arguments: Namespace, result: Fit) -> None:
@@ -130,12 +142,28 @@ def draw_hubble(path: str) -> None:
     _write(figure, path)
 
 
+def _run(arguments: Namespace, job: Job, rate: float | None, *, record: bool) -> Fit:
+    """A run with that rate; None: that of the arguments."""
+    return train(job, arguments, rate=rate, num_steps=_STEPS, record=record)
+
+
+def _recorded_every(arguments: Namespace, job: Job) -> int:
+    return recorded_every(steps_to_take(job, arguments, _STEPS))
+
+
+def _rates(arguments: Namespace, job: Job) -> Sequence[float | None]:
+    """The rates to draw a run of each; None: that of the arguments."""
+    if arguments.rates:
+        return arguments.rates
+    return [None] if arguments.learning_rate else _telling_rates(job, arguments)
+
+
 def _loss_name(arguments: Namespace, job: Job) -> str:
     """What is recorded at each step: the loss of all rows, or of its mini-batch."""
     return str(job.loss) + (" of a mini-batch" if arguments.batch_size is not None else "")
 
 
-def _one(arguments: Namespace) -> float | None:
+def _first_rate(arguments: Namespace) -> float | None:
     """The first of the rates given, or None."""
     return arguments.rates[0] if arguments.rates else None
 
@@ -159,7 +187,7 @@ def _rates_around(job: Job, shares: Sequence[float]) -> list[float]:
     return [share * limit for share in shares]
 
 
-def _over(names: Sequence[str], job: Job) -> tuple[int | str, int | str]:
+def _over(names: Sequence[str], job: Job) -> Over:
     """The two parameters that `--over` names.
 
     Raises:

@@ -7,6 +7,9 @@ import os
 import sys
 from collections.abc import Iterator
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
 _IN_ASCII = {"²": "2", "ᵀ": "'", "–": "-", "×": "x", "·": "*", "Σ": "sum "}
 _ERRORS = "linreg_jax.in_ascii"
 

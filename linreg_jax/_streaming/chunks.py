@@ -11,6 +11,7 @@ import numpy as np
 
 from linreg_jax._algebra.linalg import target_columns
 from linreg_jax._conversion import as_numeric, decides_dtype
+from linreg_jax._typing import Float, Num
 from linreg_jax._validation import shape_text
 from linreg_jax.dataset import Dataset, as_dataset, check_dataset
 
@@ -20,7 +21,7 @@ class ChunkError(RuntimeError):
 
     Attributes:
       chunk: which one, counted from 0.
-      so_far: the work on the chunks before it, to save and to go on from; None if there is none.
+      so_far: the work on the chunks before it, to save and to continue from; None if there is none.
     """
 
     def __init__(self, message: str, chunk: int, so_far: Any):
@@ -28,7 +29,7 @@ class ChunkError(RuntimeError):
         self.chunk = chunk
         self.so_far = so_far
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["ChunkError"], tuple[str, int, Any]]:
         return type(self), (str(self), self.chunk, self.so_far)
 
 
@@ -82,20 +83,26 @@ class Chunk(NamedTuple):
       kind: what it shares with the others.
     """
 
-    X: np.ndarray
-    y: np.ndarray
-    sample_weight: np.ndarray | None
-    bias_column: np.ndarray | None
+    X: Num[np.ndarray, "n d"]
+    y: Num[np.ndarray, " n *k"]
+    sample_weight: Num[np.ndarray, " n"] | None
+    bias_column: Num[np.ndarray, " n"] | None
     total_weight: float
     kind: Kind
 
-    def lay_out(self, start: int, stop: int, centre: np.ndarray, out: np.ndarray) -> None:
+    def lay_out(
+        self,
+        start: int,
+        stop: int,
+        centre: Float[np.ndarray, " m"],
+        out: Float[np.ndarray, "rows 1+m"],
+    ) -> None:
         """Writes weighted rows less their centre, [b A - b centre] with A = [X y].
 
         Args:
           start, stop: which rows.
           centre: [m].
-          out: [stop - start, 1 + m].
+          out: [stop - start, 1 + m], where to.
         """
         rows = slice(start, stop)
         d = self.X.shape[1]
@@ -132,7 +139,7 @@ class Chunk(NamedTuple):
         columns = [self.X, self.y, self.sample_weight, self.bias_column]
         X, y, weight, bias_column = (None if c is None else c[rows] for c in columns)
         if weight is not None and not weight.any():
-            weight = None  # the others may weigh something
+            weight = None  # other rows may have some weight
         try:
             as_dataset(X, y, weight)
             if bias_column is not None:

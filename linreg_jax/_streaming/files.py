@@ -1,18 +1,18 @@
 """Chunks from files: .npy arrays, mapped into memory; Parquet and CSV, read piece by piece."""
 
-import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from linreg_jax._csv import CsvFile
+from linreg_jax._arrow import ParquetFile
+from linreg_jax._csv import Batch, CsvFile
 from linreg_jax._files import is_stream
+from linreg_jax._typing import Num
 from linreg_jax._validation import positive_integer, shape_text
 from linreg_jax.tables import choose_columns
 
-Pair = tuple[np.ndarray, np.ndarray]
+Pair = tuple[Num[np.ndarray, "n d"], Num[np.ndarray, " n *k"]]
 
 
 class ArrayChunks:
@@ -48,11 +48,12 @@ class ArrayChunks:
     def __iter__(self) -> Iterator[Pair]:
         return (self[i] for i in range(len(self)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ArrayChunks({self._num_rows} rows, {self.rows} at a time)"
 
-    def _mapped(self):
-        return tuple(_map(path) for path in self._paths)
+    def _mapped(self) -> tuple[np.ndarray, np.ndarray]:
+        path_X, path_y = self._paths
+        return _map(path_X), _map(path_y)
 
 
 class TableChunks:
@@ -64,7 +65,7 @@ class TableChunks:
     """
 
     def __init__(self, path: Path, target: str, features: Sequence[str] | None, rows: int):
-        self._file: Any = _Parquet(path) if _is_parquet(path) else CsvFile(path)
+        self._file = ParquetFile(path) if _is_parquet(path) else CsvFile(path)
         self._path, self._target, self.rows = path, target, rows
         self.features = choose_columns(path, self._file.names, target, features)
 
@@ -81,40 +82,8 @@ class TableChunks:
                 )
             yield values[:, :-1], values[:, -1]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"TableChunks({str(self._path)!r}, {self.rows} rows at a time)"
-
-
-class _Parquet:
-    """The columns of a Parquet file; see `CsvFile`."""
-
-    place = "row"
-
-    def __init__(self, path: Path):
-        try:
-            parquet = importlib.import_module("pyarrow.parquet")
-        except ImportError:
-            raise ImportError(
-                f"{path} is a Parquet file, which pyarrow reads: pip install pyarrow"
-            ) from None
-        self._open = lambda: parquet.ParquetFile(path)
-        with self._open() as file:
-            self.names = tuple(file.schema_arrow.names)
-
-    def batches(self, chosen):
-        names = [self.names[i] for i in chosen]
-        first = 0
-        with self._open() as file:
-            for batch in file.iter_batches(columns=names):
-                columns = [self._numbers(name, batch.column(name)) for name in names]
-                yield np.column_stack(columns), range(first, first + batch.num_rows)
-                first += batch.num_rows
-
-    def _numbers(self, name, column):
-        numbers = column.to_numpy(zero_copy_only=False)
-        if numbers.dtype.kind not in "fiub":
-            raise TypeError(f"column {name!r} holds {column.type}: choose features without it")
-        return numbers if numbers.dtype.kind == "f" else numbers.astype(np.float64)
 
 
 def open_chunks(
@@ -130,7 +99,8 @@ def open_chunks(
     .npy files are mapped into memory: a chunk is read when it is used and not before, whatever its
     dtype and the order of its numbers (rows of an array in Fortran order lie apart on the disk and
     are slower). Such chunks have a `len` and can be taken by number, `chunks[3]`. Tables are read
-    from the start, piece by piece: CSV by this package, Parquet by pyarrow.
+    from the start, piece by piece: Parquet by pyarrow, and large CSV files too where it is
+    installed.
 
     Args:
       path_X: a .npy file of X [n, d]; or a .parquet file, or a CSV file of any other name, with a
@@ -181,7 +151,7 @@ def _is_parquet(path: Path) -> bool:
     return path.suffix.lower() in (".parquet", ".pq")
 
 
-def _map(path):
+def _map(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
@@ -191,16 +161,17 @@ def _map(path):
     return array
 
 
-def _regrouped(batches, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _regrouped(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
     """The values and places of the same rows, `rows` at a time and fewer in the last."""
     held: list[tuple[np.ndarray, np.ndarray]] = []
     num_held = 0
 
-    def joined():
-        return tuple(np.concatenate(parts) for parts in zip(*held, strict=True))
+    def joined() -> Batch:
+        values, places = zip(*held, strict=True)
+        return np.concatenate(values), np.concatenate(places)
 
-    for values, places in batches:
-        places = np.asarray(places)
+    for values, numbers in batches:
+        places = np.asarray(numbers)
         while num_held + len(values) >= rows:
             taken = rows - num_held
             held.append((values[:taken], places[:taken]))

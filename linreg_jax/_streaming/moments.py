@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax._algebra.linalg import weighted_rows
+from linreg_jax._typing import Float
 from linreg_jax.dataset import Dataset, mean_divisor
 
 
@@ -33,18 +34,23 @@ class Moments(NamedTuple):
     """
 
     total_weight: float
-    unit: np.ndarray
+    unit: Float[np.ndarray, " m"]
     total: float
-    mean: np.ndarray
-    scatter: np.ndarray
+    mean: Float[np.ndarray, " m"]
+    scatter: Float[np.ndarray, "m m"]
 
 
-def no_moments(m) -> Moments:
+def no_moments(m: int) -> Moments:
     """Those of no rows with m columns."""
     return Moments(0.0, np.ones(m), 0.0, np.zeros(m), np.zeros((m, m)))
 
 
-def moments_of_gram(G, centre, unit, eps) -> Moments:
+def moments_of_gram(
+    G: Float[np.ndarray, "c c"],
+    centre: Float[np.ndarray, " m"],
+    unit: Float[np.ndarray, " m"],
+    eps: float,
+) -> Moments:
     """From the products of rows that were centred nearly enough.
 
     Args:
@@ -92,7 +98,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     )
 
 
-def as_compressed(moments: Moments, d: int, targets: tuple[int, ...], dtype) -> Dataset:
+def as_compressed(moments: Moments, d: int, targets: tuple[int, ...], dtype: np.dtype) -> Dataset:
     """The compressed `Dataset` of d features and targets () or (k,), 1 + m rows."""
     total_weight, unit, total, mean, scatter = moments
     m = len(mean)
@@ -110,7 +116,9 @@ def as_compressed(moments: Moments, d: int, targets: tuple[int, ...], dtype) -> 
     )
 
 
-def power_of_two(number, dtype):
+def power_of_two(
+    number: Float[np.ndarray, " m"], dtype: np.dtype | type[np.floating]
+) -> Float[np.ndarray, " m"]:
     """A power of 2 near half of each number > 0 (1 for 0) that is far from the ends of the dtype.
 
     What is divided by it has squares that neither over- nor underflow, denormal numbers aside.
@@ -120,7 +128,7 @@ def power_of_two(number, dtype):
     return np.where(number > 0, np.exp2(exponent), 1.0)
 
 
-def _root(scatter):
+def _root(scatter: Float[np.ndarray, "m m"]) -> Float[np.ndarray, "m m"]:
     """[m, m] F with FᵀF = scatter, positive semi-definite up to rounding."""
     length = np.sqrt(np.diagonal(scatter))
     unit = np.where(length > 0, length, 1)

@@ -12,7 +12,6 @@ from collections import deque
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from linreg_jax._kernels import matmul
 from linreg_jax._streaming.chunks import Chunk, Kind, require_same
@@ -24,6 +23,7 @@ from linreg_jax._streaming.moments import (
     no_moments,
     power_of_two,
 )
+from linreg_jax._typing import Array, Float
 from linreg_jax.dataset import Dataset
 
 _BLOCKS = 3
@@ -43,10 +43,10 @@ class _Sum:
 class _InFlight:
     """A block on the device: its products to come, how they were taken, and where they belong."""
 
-    block: np.ndarray
+    block: Float[np.ndarray, "rows c"]
     num_rows: int
-    centre: np.ndarray
-    products: Array
+    centre: Float[np.ndarray, " m"]
+    products: Float[Array, "parts c c"]
     goes_to: _Sum
 
 
@@ -58,7 +58,7 @@ class Stage:
     """
 
     def __init__(self, kind: Kind, moments: Moments, max_bytes: int | None):
-        """A stage that goes on from moments.
+        """A stage that continues from moments.
 
         Args:
           kind: that of the chunks.
@@ -96,15 +96,15 @@ class Stage:
           TypeError, ValueError: another kind, a number that is not finite, a negative weight.
         """
         require_same(self._kind, chunk.kind)
-        n, room = len(chunk.X), len(self._block)
-        if n > room - self._filled:
+        n, capacity = len(chunk.X), len(self._block)
+        if n > capacity - self._filled:
             self._send(self._whole)
-        if n <= room:
+        if n <= capacity:
             self._lay_out(chunk, 0, n)
         else:
             part = _Sum(no_moments(self._kind.num_columns))
-            for start in range(0, n, room):
-                self._lay_out(chunk, start, min(start + room, n))
+            for start in range(0, n, capacity):
+                self._lay_out(chunk, start, min(start + capacity, n))
                 self._send(part)
             for block in self._in_flight:
                 if block.goes_to is part:
@@ -123,7 +123,7 @@ class Stage:
         d, targets, _ = self._kind
         return as_compressed(self._whole.moments, d, targets, self._dtype)
 
-    def _lay_out(self, chunk, start, stop):
+    def _lay_out(self, chunk: Chunk, start: int, stop: int) -> None:
         """Fills in rows of a chunk behind those there are, once they are found finite."""
         if not self._is_centred:
             self._centre, self._is_centred = self._first_centre(chunk), True
@@ -138,7 +138,7 @@ class Stage:
                 chunk.check(first, last)
         self._filled += stop - start
 
-    def _first_centre(self, chunk):
+    def _first_centre(self, chunk: Chunk) -> Float[np.ndarray, " m"]:
         """[m] the mean of the first rows, for want of a better one."""
         rows = min(len(chunk.X), _CACHED_ROWS, len(self._block))
         piece = np.empty((rows, self._block.shape[1]), self._dtype)
@@ -148,7 +148,7 @@ class Stage:
             centre = (sums[1:] / (sums[0] if sums[0] > 0 else 1)).astype(self._dtype)
         return np.where(np.isfinite(centre), centre, 0)
 
-    def _send(self, goes_to):
+    def _send(self, goes_to: _Sum) -> None:
         """Hands the block to the device, and takes back the one before the last."""
         if self._filled == 0:
             return
@@ -160,7 +160,7 @@ class Stage:
             self._receive()
         self._block, self._filled = self._free.pop(), 0
 
-    def _receive(self):
+    def _receive(self) -> None:
         """Adds the products of the oldest block to where they belong."""
         sent = self._in_flight.popleft()
         moments = self._moments_of(sent)
@@ -171,7 +171,7 @@ class Stage:
         self._centre = np.asarray(np.where(np.isfinite(mean), mean, 0))
         self._free.append(sent.block)
 
-    def _moments_of(self, sent):
+    def _moments_of(self, sent: _InFlight) -> Moments:
         """The moments of a block; its products are taken anew where they have lost digits."""
         G = np.asarray(sent.products).sum(axis=0, dtype=np.float64)
         unit = np.ones(len(sent.centre))
@@ -193,11 +193,11 @@ class Stage:
                 rows = _recentred(Z, offset, (1 / unit).astype(self._dtype))
                 G = np.asarray(_products(rows)).sum(axis=0, dtype=np.float64)
                 centre = (centre + offset) / unit
-        return moments_of_gram(G, centre, unit, rounding.eps)
+        return moments_of_gram(G, centre, unit, float(rounding.eps))
 
 
 @jax.jit
-def _products(Z):
+def _products(Z: Float[Array | np.ndarray, "n m"]) -> Float[Array, "p m m"]:
     """[p, m, m] the inner products of the columns of Z [n, m], over p parts of the rows."""
     n, m = Z.shape
     batch = _batch_rows(m) if n % _batch_rows(m) == 0 else n
@@ -209,18 +209,22 @@ def _products(Z):
 
 
 @jax.jit
-def _recentred(Z, offset, inverse):
+def _recentred(
+    Z: Float[Array | np.ndarray, "n c"],
+    offset: Float[Array | np.ndarray, " m"],
+    inverse: Float[Array | np.ndarray, " m"],
+) -> Float[Array, "n c"]:
     """[b (A - b offset) inverse] of Z = [b A]."""
     b = Z[:, :1]
     return jnp.concatenate([b, (Z[:, 1:] - b * offset[None, :]) * inverse[None, :]], axis=1)
 
 
-def _batch_rows(m):
+def _batch_rows(m: int) -> int:
     """Rows that are multiplied at once: as many as XLA on the CPU takes least time over."""
     return 512 if m <= 128 else max(1024, m)
 
 
-def _aligned(shape, dtype):
+def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     """An array that JAX on a CPU takes as it stands, without a copy of it."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + _ALIGNMENT, np.uint8)
