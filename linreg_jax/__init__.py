@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     )
 else:
 
-    def __getattr__(name):
+    def __getattr__(name: str) -> object:
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = value = getattr(
@@ -72,7 +72,7 @@ else:
         )
         return value
 
-    def __dir__():
+    def __dir__() -> list[str]:
         return sorted({*globals(), *_LATER})
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from linreg_jax._algebra.division import divide, nonzero
+from linreg_jax._arithmetic.division import divide, nonzero
 from linreg_jax._kernels import per_example, placed, sum_of_examples
 from linreg_jax._pytrees import Pytree, as_function, as_pytree
 from linreg_jax._typing import Array, Float

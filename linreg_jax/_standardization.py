@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from linreg_jax._algebra.centring import centre_of, power_of_two, without_zero_weight
-from linreg_jax._algebra.division import nonzero
+from linreg_jax._arithmetic.centring import centre_of, power_of_two, without_zero_weight
+from linreg_jax._arithmetic.division import nonzero
 from linreg_jax._kernels import matmul, per_example
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag

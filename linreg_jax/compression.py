@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linreg_jax._algebra.blocks import sum_over_blocks
 from linreg_jax._algebra.linalg import centred_factor, centring, target_columns, weighted_rows
+from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._kernels import matmul
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import shape_text, shown

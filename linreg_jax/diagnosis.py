@@ -10,9 +10,9 @@ from jax.typing import ArrayLike
 
 from linreg_jax._algebra import descent
 from linreg_jax._algebra.curvatures import curvature_anywhere, curvatures_of, of_equal_columns
-from linreg_jax._algebra.division import divide, nonzero
 from linreg_jax._algebra.linalg import centred_factor, target_columns
 from linreg_jax._algebra.quadratic import determined, require_curvature
+from linreg_jax._arithmetic.division import divide, nonzero
 from linreg_jax._diagnosis_text import in_sentences
 from linreg_jax._kernels import on_device, placed
 from linreg_jax._loss import Loss, example_weights

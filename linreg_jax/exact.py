@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from linreg_jax._algebra.blocks import sum_over_blocks
-from linreg_jax._algebra.centring import power_of_two, without_zero_weight
-from linreg_jax._algebra.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
 from linreg_jax._algebra.implicit import differentiable_minimum
 from linreg_jax._algebra.least_squares import corrected, factors
 from linreg_jax._algebra.linalg import Centring, target_columns
 from linreg_jax._algebra.quadratic import penalty_curvature, require_quadratic
+from linreg_jax._arithmetic.blocks import sum_over_blocks
+from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
+from linreg_jax._arithmetic.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
 from linreg_jax._kernels import matmul, placed
 from linreg_jax._loss import Loss, example_share
 from linreg_jax._typing import Array, Float

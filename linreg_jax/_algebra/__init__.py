@@ -1,1 +1,1 @@
-"""Linear algebra over many rows: blocks, factors, doubled digits."""
+"""Linear algebra on the rows of a data set: factors, least squares, paths of descent."""

@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from linreg_jax._algebra.blocks import by_parts
-from linreg_jax._algebra.division import nonzero
 from linreg_jax._algebra.linalg import ScaledColumns, graded_svd, map_blocks
 from linreg_jax._algebra.quadratic import penalty_curvature, quadratic, require_curvature
+from linreg_jax._arithmetic.blocks import by_parts
+from linreg_jax._arithmetic.division import nonzero
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
 from linreg_jax._typing import Array, Bool, Float, Int

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from linreg_jax._algebra.blocks import by_parts
-from linreg_jax._algebra.centring import without_zero_weight
-from linreg_jax._algebra.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
 from linreg_jax._algebra.linalg import Centring, centred_factor, fold_blocks, scale_columns
+from linreg_jax._arithmetic.blocks import by_parts
+from linreg_jax._arithmetic.centring import without_zero_weight
+from linreg_jax._arithmetic.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
 from linreg_jax._kernels import matmul
 from linreg_jax.dataset import Dataset, bias_multipliers
 
@@ -153,6 +153,25 @@ def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> 
     return theta
 
 
+def _differences(rows: Centring, block: Dataset, intercept: bool) -> tuple[Pair, Pair]:
+    """[D b] of a block of rows, and D_y: pairs of [B, d + 1] and [B, k]; see `_gradient`."""
+    s, X, y = block.sample_weight, block.X, block.y
+    if s is not None:
+        X, y = without_zero_weight(X, s), without_zero_weight(y, s)
+    D, D_y = (
+        centre.exact_differences(columns, block.bias_column)
+        if intercept
+        else (centre.scaled(columns), jnp.zeros_like(columns))
+        for centre, columns in ((rows.X, X), (rows.y, y))
+    )
+    b = bias_multipliers(block)[:, None]
+    high, low = (
+        jnp.concatenate([columns, last], axis=1)
+        for columns, last in zip(D, (b, jnp.zeros_like(b)), strict=True)
+    )
+    return (high, low), D_y
+
+
 def _gradient(data: Dataset, factors: Factors, theta: Pair, intercept: bool) -> Array:
     """[D b]ᵀ S (D_y - [D b] theta) less the ridge's pull: [d + 1, k], rounded once.
 
@@ -172,20 +191,7 @@ def _gradient(data: Dataset, factors: Factors, theta: Pair, intercept: bool) -> 
 
     def add_block(total: Pair, block: Dataset) -> Pair:
         s = block.sample_weight
-        X, y = block.X, block.y
-        if s is not None:
-            X, y = without_zero_weight(X, s), without_zero_weight(y, s)
-        X_pair, r = (
-            centre.exact_differences(columns, block.bias_column)
-            if intercept
-            else (centre.scaled(columns), jnp.zeros_like(columns))
-            for centre, columns in ((rows.X, X), (rows.y, y))
-        )
-        b = bias_multipliers(block)[:, None]
-        A, A_low = (
-            jnp.concatenate([columns, last], axis=1)
-            for columns, last in zip(X_pair, (b, jnp.zeros_like(b)), strict=True)
-        )  # [B, d + 1] each
+        (A, A_low), r = _differences(rows, block, intercept)
 
         def subtract(j: Array, r: Pair) -> Pair:
             column, column_low = (lax.dynamic_slice_in_dim(a, j, 1, axis=1) for a in (A, A_low))

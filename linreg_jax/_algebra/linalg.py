@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from linreg_jax._algebra.blocks import by_parts
-from linreg_jax._algebra.centring import Centre, centre_of, power_of_two, without_zero_weight
+from linreg_jax._arithmetic.blocks import by_parts
+from linreg_jax._arithmetic.centring import Centre, centre_of, power_of_two, without_zero_weight
 from linreg_jax._kernels import matmul
 from linreg_jax._typing import Array, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers

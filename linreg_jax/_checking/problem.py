@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from linreg_jax._algebra.differences import reach_of
+from linreg_jax._differences import reach_of
 from linreg_jax._kernels import per_example
 from linreg_jax._loss import Loss, example_weights
 from linreg_jax._pytrees import as_function, as_pytree

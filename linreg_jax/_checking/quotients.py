@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from linreg_jax._algebra.differences import eighth_order, second_order
 from linreg_jax._checking.problem import POINTS
+from linreg_jax._differences import eighth_order, second_order
 from linreg_jax._typing import Float
 
 Evaluate = Callable[

@@ -10,8 +10,8 @@ from jax import lax
 from jax.sharding import AbstractMesh, Mesh
 from jax.typing import ArrayLike, DTypeLike
 
-from linreg_jax._algebra.division import nonzero
 from linreg_jax._algebra.quadratic import penalty_curvature, require_curvature
+from linreg_jax._arithmetic.division import nonzero
 from linreg_jax._loss import Loss
 from linreg_jax._pytrees import Pytree, as_function, as_pytree
 from linreg_jax._sharding.shards import summed_over_devices

@@ -6,7 +6,7 @@ from typing import TypeVar
 import jax.numpy as jnp
 import numpy as np
 
-from linreg_jax._algebra.division import nonzero
+from linreg_jax._arithmetic.division import nonzero
 from linreg_jax._loss import Loss
 from linreg_jax._typing import Array, Bool, Float
 from linreg_jax.penalties import Penalty

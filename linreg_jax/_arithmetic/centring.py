@@ -15,8 +15,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from linreg_jax._algebra.blocks import max_over_blocks, sum_over_blocks
-from linreg_jax._algebra.double_word import Pair, add_product, two_sum
+from linreg_jax._arithmetic.blocks import max_over_blocks, sum_over_blocks
+from linreg_jax._arithmetic.double_word import Pair, add_product, two_sum
 from linreg_jax._kernels import devices_of
 
 # What two roundings each of b x, b and x / b leave of equal x, and twice as much.

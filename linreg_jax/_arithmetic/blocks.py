@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from linreg_jax._algebra.double_word import add_pairs
+from linreg_jax._arithmetic.double_word import add_pairs
 from linreg_jax._kernels import devices_of
 
 # An accelerator's block: each turn of a loop costs it as much time as reading megabytes.
