@@ -231,12 +231,12 @@ def _take_turns(competitors: Sequence[Competitor], settings: Settings) -> dict[s
     samples: dict[str, list[float]] = {competitor.name: [] for competitor in competitors}
     calls = dict.fromkeys(samples, 1)
 
-    def take_turn(competitor: Competitor) -> None:
+    def run_once(competitor: Competitor) -> None:
         name = competitor.name
         samples[name].append(_seconds(competitor, calls[name]))
 
     for competitor in competitors:
-        take_turn(competitor)
+        run_once(competitor)
     round_seconds = 0.0
     for competitor in competitors:
         times = samples[competitor.name]
@@ -248,7 +248,7 @@ def _take_turns(competitors: Sequence[Competitor], settings: Settings) -> dict[s
     for number in range(rounds):
         for competitor in reversed(competitors) if number % 2 == 0 else competitors:
             if len(samples[competitor.name]) < rounds:
-                take_turn(competitor)
+                run_once(competitor)
     return samples
 
 

@@ -27,7 +27,7 @@ from linreg_jax.shuffling import shuffled_index
 from linreg_jax.training import DivergedError, Fit, Status, TrainState, fit
 from linreg_jax.trajectory import Trajectory, trajectory
 
-# The rooms that a training run does not need are imported when they are first asked for.
+# Submodules that a training run does not need are imported when they are first asked for.
 _LATER = {
     "GradientError": "checking",
     "GradientReport": "checking",

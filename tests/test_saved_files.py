@@ -196,7 +196,7 @@ def test_an_archive_whose_members_overlap(tmp_path):
     entry = large.rindex(b"PK\x01\x02")
     end = large.rindex(b"PK\x05\x06")
     entries = b"".join(
-        bytes(large[entry:end]).replace(b"weights.npy", f"{n}XXXX.npy".encode()) for n in names
+        bytes(large[entry:end]).replace(b"weights.npy", f"{n}ABCD.npy".encode()) for n in names
     )
     first = large.index(b"PK\x01\x02")
     size = (entry - first) + len(entries)

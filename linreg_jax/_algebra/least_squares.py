@@ -1,4 +1,4 @@
-"""Weighted least squares: factored once, then corrected with gradients in twice the digits.
+"""Weighted least squares: factored once, then refined in double-word arithmetic.
 
 The parameters of all k targets are one matrix theta [d + 1, k], the bias last, in the units and
 from the origin of `Centring`: the bias is the prediction at the origin. Without an intercept it is
@@ -123,7 +123,7 @@ def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> 
 
     R is right to rounding, so each correction is smaller than the last one by about the condition
     number times eps, and never squares it, provided that the gradient is right at parameters that
-    are; hence theta is a pair with twice the digits until the end.
+    are; hence theta is a double word until the end.
 
     Source: Björck 1967, BIT 7, for refinement with residuals of more digits.
     """
@@ -176,7 +176,7 @@ def _gradient(data: Dataset, factors: Factors, theta: Pair, intercept: bool) -> 
     """[D b]ᵀ S (D_y - [D b] theta) less the ridge's pull: [d + 1, k], rounded once.
 
     D and D_y are the differences of X and y from their origins. They, the residuals and the sums
-    have twice the digits, so that nothing is lost where large products cancel, as all of them do
+    are double words, so that nothing is lost where large products cancel, as all of them do
     at the minimum.
 
     Args:

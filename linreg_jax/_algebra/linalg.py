@@ -2,7 +2,7 @@
 
 b is what multiplies the bias (1, or `bias_column`), S the diagonal of the sample weights, and y is
 [n, k] in what follows unless it says otherwise. Everything a squared loss knows of the data is
-[b X y]ᵀ S [b X y], and its triangular factor keeps twice the digits of the matrix itself.
+[b X y]ᵀ S [b X y], and its triangular factor keeps digits that the matrix itself would square away.
 """
 
 from collections.abc import Callable

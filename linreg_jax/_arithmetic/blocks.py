@@ -26,9 +26,10 @@ def sum_over_blocks(
 ) -> Any:
     """Σ term(block) over blocks of consecutive rows, each read once and used while in cache.
 
-    The blocks are added in twice the digits, so that rounding does not grow with their number; a
-    sum that overflows is NaN. No array is padded: the last, partial block is taken by itself. Rows
-    that are sharded over devices are summed where they lie, and the devices' sums are added once.
+    The blocks are added in double-word arithmetic, so that rounding does not grow with their
+    number; a sum that overflows is NaN. No array is padded: the last, partial block is taken by
+    itself. Rows that are sharded over devices are summed where they lie, and the devices' sums are
+    added once.
 
     Args:
       term: block -> pytree of sums over its rows; `block` is like `rows`, with fewer rows.

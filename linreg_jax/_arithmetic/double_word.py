@@ -1,4 +1,4 @@
-"""Sums of products in twice the digits of the dtype, as unevaluated pairs `high + low`.
+"""Double-word arithmetic: sums of products as unevaluated pairs `high + low`.
 
 A product is split into four that are exact (Dekker 1971, Numerische Mathematik 18), so that it does
 not matter whether a compiler fuses one of them with an addition; they are added with the rounding
@@ -34,7 +34,7 @@ def add_pairs(a: Pair, b: Pair) -> Pair:
 
 
 def add_product(pair: Pair, a: Array, b: Array, low: Array | float) -> Pair:
-    """`pair` + a (b + low), elementwise, to twice the digits; the arrays broadcast to the pair."""
+    """`pair` + a (b + low), elementwise, in double words; the arrays broadcast to the pair."""
     total, lost = pair
     a_high, a_low = _halves(a)
     b_high, b_low = _halves(b)
