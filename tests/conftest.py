@@ -14,10 +14,21 @@ from tests import command_line
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+MOST_MAPS = 25_000  # of 65,530, beyond which a process is killed
+
 settings.register_profile(
     "same every time", derandomize=True, deadline=None, max_examples=20, database=None
 )
 settings.load_profile("same every time")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_other_files_are_let_go() -> Iterator[None]:
+    """After a file, where a process holds nearly as many compiled programs as Linux lets it map."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(params=["float32", "float64"])

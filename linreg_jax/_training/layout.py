@@ -4,6 +4,7 @@ There are two units of time: a step, and a period of several, after which the lo
 writes down what the steps recorded, measures the validation loss and sees whether the run is over.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -170,6 +171,7 @@ def period_length(
     return max(-(-num_steps // -(-num_steps // most)), 2)
 
 
+@functools.cache
 def _divisors(number: int, most: int) -> list[int]:
     """The divisors of a number from a quarter of `most` up to it, at least 2."""
     return [divisor for divisor in range(max(most // 4, 2), most + 1) if number % divisor == 0]
