@@ -30,6 +30,8 @@ LearningRate = ArrayLike | Callable[[ArrayLike], ArrayLike]
 class CheckedSchedule(Pytree):
     """A schedule whose negative rates, at which descent would ascend, are NaN.
 
+    What rounding leaves below 0 of a rate that falls to 0 is 0.
+
     Attributes:
       schedule: step -> rate, as `as_pytree` gives it.
     """
@@ -37,8 +39,9 @@ class CheckedSchedule(Pytree):
     schedule: Callable[[ArrayLike], ArrayLike]
 
     def __call__(self, step: ArrayLike) -> Float[Array, ""]:
-        rate = as_function(self.schedule)(step)
-        return jnp.where(rate < 0, jnp.nan, rate)
+        schedule = as_function(self.schedule)
+        rate, rounding = schedule(step), 1e-6 * jnp.abs(schedule(0))
+        return jnp.where(rate < -rounding, jnp.nan, jnp.maximum(rate, 0))
 
 
 def automatic_rate(
