@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -81,18 +80,31 @@ class _OfItsClass:
         return cls(*children)
 
 
-def as_pytree(function: Callable) -> Any:
-    """A function as a pytree: as it is where it is one, else wrapped, a constant of the program."""
+def as_pytree(function: Any) -> Any:
+    """A function as a pytree whose leaves are numbers.
+
+    What is no pytree, the function itself or a part of it, is wrapped and becomes a constant of the
+    program.
+    """
     if isinstance(function, Pytree):
         return function
-    if any(leaf is function for leaf in jax.tree.leaves(function)):
-        return jax.tree_util.Partial(function)
-    return _OfItsClass(function) if dataclasses.is_dataclass(function) else function
+    passed = jax.tree.map(
+        lambda leaf: jax.tree_util.Partial(leaf) if callable(leaf) else leaf, function
+    )
+    is_leaf = jax.tree_util.treedef_is_leaf(jax.tree.structure(function))
+    return _OfItsClass(passed) if dataclasses.is_dataclass(function) and not is_leaf else passed
 
 
 def as_function(pytree: Any) -> Any:
     """The function back from `as_pytree`."""
-    if isinstance(pytree, _OfItsClass):
-        return pytree.value
-    is_wrapped = type(pytree) is jax.tree_util.Partial and not pytree.args and not pytree.keywords
-    return pytree.func if is_wrapped else pytree
+    if isinstance(pytree, Pytree):
+        return pytree
+    return jax.tree.map(
+        lambda part: part.func if _is_wrapped(part) else part,
+        pytree.value if isinstance(pytree, _OfItsClass) else pytree,
+        is_leaf=_is_wrapped,
+    )
+
+
+def _is_wrapped(part: object) -> bool:
+    return type(part) is jax.tree_util.Partial and not part.args and not part.keywords

@@ -24,6 +24,7 @@ import dataclasses
 from typing import ClassVar
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from linreg_jax._loss import Loss
 from linreg_jax._squared_error import SquaredError
@@ -201,7 +202,7 @@ mae = AbsoluteError()
 """Mean absolute error, Σ s abs(r) / Σ s. Gradient Xᵀ sign(r) / n, with sign(0) = 0."""
 
 
-def huber(delta: float | Array = 1.0) -> Huber:
+def huber(delta: ArrayLike = 1.0) -> Huber:
     """Squared near the target, linear far from it; the mean over the examples.
 
     r²/2 where abs(r) ≤ delta, delta (abs(r) - delta/2) beyond, as `torch.nn.HuberLoss`. Source:
@@ -220,7 +221,7 @@ def huber(delta: float | Array = 1.0) -> Huber:
     return Huber(scalar_setting("delta", delta, "a finite number more than 0", is_positive))
 
 
-def quantile(level: float | Array = 0.5) -> Quantile:
+def quantile(level: ArrayLike = 0.5) -> Quantile:
     """The pinball loss, whose minimiser is a quantile; the mean over the examples.
 
     (1 - level) r where the prediction is too high, -level r where it is too low. Source: Koenker
@@ -250,7 +251,7 @@ def log_cosh() -> LogCosh:
     return LogCosh()
 
 
-def epsilon_insensitive(epsilon: float | Array = 0.1) -> EpsilonInsensitive:
+def epsilon_insensitive(epsilon: ArrayLike = 0.1) -> EpsilonInsensitive:
     """max(abs(r) - epsilon, 0), the loss of support vector regression; the mean over the examples.
 
     Args:

@@ -40,7 +40,9 @@ class Params(NamedTuple):
     bias: Float[Array, " *k"] | None
 
 
-def check_params(params: object, X: Array, y: Array | None = None) -> None:
+def check_params(
+    params: object, X: Array | np.ndarray, y: Array | np.ndarray | None = None
+) -> None:
     """Raises where parameters do not fit features (and targets); free while tracing.
 
     Raises:

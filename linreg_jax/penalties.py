@@ -12,6 +12,7 @@ divided by.
 import dataclasses
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from linreg_jax._pytrees import Pytree
 from linreg_jax._typing import Array, Float
@@ -169,7 +170,7 @@ class Lasso(Penalty):
         return jnp.sign(w) * jnp.maximum(jnp.abs(w) - step * self.strength, 0)
 
 
-def ridge(strength: float | Array) -> Ridge:
+def ridge(strength: ArrayLike) -> Ridge:
     """The squared (L2) penalty to add to a loss: strength Σ w², gradient 2 strength w.
 
     `sse + ridge(alpha)` is scikit-learn's Ridge(alpha) and `half_mse + ridge(alpha / 2)` its
@@ -190,7 +191,7 @@ def ridge(strength: float | Array) -> Ridge:
     return Ridge(scalar_setting("strength", strength, rule, is_not_negative))
 
 
-def lasso(strength: float | Array) -> Lasso:
+def lasso(strength: ArrayLike) -> Lasso:
     """The absolute (L1) penalty to add to a loss: strength Σ abs(w), gradient strength sign(w).
 
     `half_mse + lasso(alpha)` is scikit-learn's Lasso(alpha).
