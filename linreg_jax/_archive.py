@@ -21,7 +21,7 @@ _LABEL = b"sha256 "
 _DIGEST_LETTERS = 64
 
 
-def as_archive(arrays: dict[str, np.ndarray]) -> memoryview:
+def as_archive(arrays: dict[str, np.ndarray]) -> bytes:
     """The bytes of an archive.
 
     Args:
@@ -33,9 +33,9 @@ def as_archive(arrays: dict[str, np.ndarray]) -> memoryview:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
         archive.comment = _LABEL + bytes(_DIGEST_LETTERS)
-    contents = buffer.getbuffer()
-    contents[-_DIGEST_LETTERS:] = _digest(contents)
-    return contents
+    with buffer.getbuffer() as contents:  # released before its buffer is
+        contents[-_DIGEST_LETTERS:] = _digest(contents)
+    return buffer.getvalue()
 
 
 def require_whole(contents: bytes, path: object) -> None:
