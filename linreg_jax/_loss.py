@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from linreg_jax._arithmetic.division import divide, nonzero
 from linreg_jax._kernels import per_example, placed, sum_of_examples
@@ -182,7 +183,7 @@ class Loss(Pytree):
 
     __radd__ = __add__
 
-    def __mul__(self, factor: float | Array) -> "Loss":
+    def __mul__(self, factor: ArrayLike) -> "Loss":
         if type(self).__call__ is not Loss.__call__:
             raise TypeError(
                 f"{type(self).__name__} has a __call__ of its own: multiply what it returns"

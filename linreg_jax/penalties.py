@@ -110,7 +110,7 @@ class Penalty(Pytree):
     def __str__(self) -> str:
         return f"{self.name}({self.strength})"
 
-    def __mul__(self, factor: float | Array) -> "Penalty":
+    def __mul__(self, factor: ArrayLike) -> "Penalty":
         rule = "a finite number more than 0"
         factor = scalar_setting("scale", factor, rule, is_positive)
         return dataclasses.replace(self, strength=factor * self.strength)
