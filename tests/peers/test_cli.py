@@ -16,6 +16,7 @@ from linreg_jax.cli import main
 @pytest.fixture(scope="module")
 def diabetes(tmp_path_factory):
     """`(path, X, y)`: the data as its authors measured it, and as CSV."""
+    pytest.importorskip("pandas")
     frame = load_diabetes(as_frame=True, scaled=False).frame
     path = tmp_path_factory.mktemp("diabetes") / "diabetes.csv"
     frame.to_csv(path, index=False)
