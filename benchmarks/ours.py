@@ -8,10 +8,10 @@ import numpy as np
 from benchmarks.harness import Answer, Competitor
 from benchmarks.problems import Problem
 from linreg_jax import Dataset, Loss, Params, as_dataset, init_params
+from linreg_jax._trajectory import Trajectory
 from linreg_jax._typing import Array, Float
 from linreg_jax.sharding import shard
 from linreg_jax.training import fit
-from linreg_jax.trajectory import Trajectory
 
 
 def start(problem: Problem) -> tuple[Params, Dataset]:

@@ -3,57 +3,91 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from linreg_jax import gradients
-from linreg_jax._standardization import Standardization, standardize
-from linreg_jax.compression import combine, compress
-from linreg_jax.dataset import Dataset, as_dataset, split
-from linreg_jax.diagnosis import Diagnosis, diagnose
-from linreg_jax.losses import (
-    Loss,
-    epsilon_insensitive,
-    half_mse,
-    half_sse,
-    huber,
-    log_cosh,
-    mae,
-    mse,
-    quantile,
-    sse,
-)
-from linreg_jax.model import Params, init_params, predict, residuals
-from linreg_jax.penalties import lasso, ridge
-from linreg_jax.schedules import adaptive, invscaling
-from linreg_jax.shuffling import shuffled_index
-from linreg_jax.training import DivergedError, Fit, Status, TrainState, fit
-from linreg_jax.trajectory import Trajectory, trajectory
-
-# Submodules that a training run does not need are imported when they are first asked for.
-_LATER = {
+# A name is imported when it is first asked for: `import linreg_jax` costs nothing, JAX is imported
+# by whoever computes, and `linreg-jax --help` answers at once.
+_HOMES = {
+    "Standardization": "_standardization",
+    "standardize": "_standardization",
     "GradientError": "checking",
     "GradientReport": "checking",
     "check_gradients": "checking",
+    "combine": "compression",
+    "compress": "compression",
+    "Dataset": "dataset",
+    "as_dataset": "dataset",
+    "split": "dataset",
+    "Diagnosis": "diagnosis",
+    "diagnose": "diagnosis",
     "Solution": "exact",
     "solve": "exact",
     "solve_line": "exact",
+    "Loss": "losses",
+    "epsilon_insensitive": "losses",
+    "half_mse": "losses",
+    "half_sse": "losses",
+    "huber": "losses",
+    "log_cosh": "losses",
+    "mae": "losses",
+    "mse": "losses",
+    "quantile": "losses",
+    "sse": "losses",
+    "Params": "model",
+    "init_params": "model",
+    "predict": "model",
+    "residuals": "model",
+    "lasso": "penalties",
+    "ridge": "penalties",
     "load": "saving",
     "save": "saving",
+    "adaptive": "schedules",
+    "invscaling": "schedules",
     "initialize": "sharding",
     "replicate": "sharding",
     "shard": "sharding",
     "shard_from_process": "sharding",
+    "shuffled_index": "shuffling",
     "ChunkError": "streaming",
     "ChunkFit": "streaming",
     "ChunkState": "streaming",
     "compress_chunks": "streaming",
     "fit_chunks": "streaming",
     "open_chunks": "streaming",
+    "DivergedError": "training",
+    "Fit": "training",
+    "Status": "training",
+    "TrainState": "training",
+    "fit": "training",
+    "Trajectory": "_trajectory",
+    "trajectory": "_trajectory",
 }
 
 if TYPE_CHECKING:
+    from linreg_jax import gradients
+    from linreg_jax._standardization import Standardization, standardize
+    from linreg_jax._trajectory import Trajectory, trajectory
     from linreg_jax.checking import GradientError, GradientReport, check_gradients
+    from linreg_jax.compression import combine, compress
+    from linreg_jax.dataset import Dataset, as_dataset, split
+    from linreg_jax.diagnosis import Diagnosis, diagnose
     from linreg_jax.exact import Solution, solve, solve_line
+    from linreg_jax.losses import (
+        Loss,
+        epsilon_insensitive,
+        half_mse,
+        half_sse,
+        huber,
+        log_cosh,
+        mae,
+        mse,
+        quantile,
+        sse,
+    )
+    from linreg_jax.model import Params, init_params, predict, residuals
+    from linreg_jax.penalties import lasso, ridge
     from linreg_jax.saving import load, save
+    from linreg_jax.schedules import adaptive, invscaling
     from linreg_jax.sharding import initialize, replicate, shard, shard_from_process
+    from linreg_jax.shuffling import shuffled_index
     from linreg_jax.streaming import (
         ChunkError,
         ChunkFit,
@@ -62,18 +96,20 @@ if TYPE_CHECKING:
         fit_chunks,
         open_chunks,
     )
+    from linreg_jax.training import DivergedError, Fit, Status, TrainState, fit
 else:
 
     def __getattr__(name: str) -> object:
-        if name not in _LATER:
+        if name == "gradients":
+            return importlib.import_module(f"{__name__}.gradients")
+        if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value = getattr(
-            importlib.import_module(f"{__name__}.{_LATER[name]}"), name
-        )
+        home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+        globals()[name] = value = getattr(home, name)
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_LATER})
+        return sorted({*globals(), *__all__})
 
 
 __all__ = [

@@ -1,14 +1,11 @@
 """The command line: `linreg-jax`, or `python -m linreg_jax`."""
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-import jax
-
-from linreg_jax._cli import commands
-from linreg_jax._cli.arguments import make_parser
+from linreg_jax._cli.arguments import make_parser, read_loss
+from linreg_jax._cli.compiled import keep_programs
 from linreg_jax._cli.terminal import INTERRUPTED, flush, prepared_streams
-from linreg_jax._training.result import DivergedError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,15 +32,34 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(parser: ArgumentParser, argv: list[str] | None) -> int:
     """`main` where the streams can be written to."""
+    # JAX takes most of a second to import, so only what computes waits for it: a word such as
+    # --help does not, and neither does a wrong option (but for --loss).
     arguments = parser.parse_args(argv)
     of_hubble = (arguments.hubble_seed, arguments.hubble_plot, arguments.hubble_float64 or None)
-    if arguments.run is commands.demonstration:
+    if arguments.command == "demonstration":
         arguments.float64 = arguments.hubble_float64
     elif any(value is not None for value in of_hubble):
         parser.error("--seed, --float64 and --plot stand behind the command they belong to")
+    if not arguments.no_cache:
+        keep_programs()
+    if "loss" in arguments:
+        try:
+            arguments.loss = read_loss(arguments.loss)
+        except ArgumentTypeError as error:
+            parser.error(f"argument --loss: {error}")
+    return _compute(arguments)
+
+
+def _compute(arguments: Namespace) -> int:
+    """The command, and an exit code for what goes wrong in it."""
+    import jax
+
+    from linreg_jax._cli import commands
+    from linreg_jax._training.result import DivergedError
+
     try:
         with jax.enable_x64(arguments.float64):
-            code = arguments.run(arguments)
+            code = getattr(commands, arguments.command)(arguments)
         flush()
         return code
     except BrokenPipeError:  # whoever read our output has read enough

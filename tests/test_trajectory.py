@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from linreg_jax import Dataset, Params, as_dataset, half_sse, huber, mse
+from linreg_jax._trajectory import trajectory
 from linreg_jax.penalties import lasso, ridge
-from linreg_jax.trajectory import trajectory
 from tests.support import make_problem, relative_error
 
 STEPS = np.array([0, 1, 2, 3, 10, 100, 999, 1000])

@@ -11,7 +11,7 @@ from benchmarks.harness import Answer, Case, Competitor, Missing, Settings
 from benchmarks.ours import fitting, path_answer, start, trajectory_answer, transfer
 from benchmarks.problems import RATE, Problem, make_problem, squared_error_descent
 from linreg_jax import Dataset, Params, mse
-from linreg_jax.trajectory import trajectory
+from linreg_jax._trajectory import trajectory
 
 Descend = Callable[[Problem, int, float], Answer]
 

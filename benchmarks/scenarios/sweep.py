@@ -11,9 +11,9 @@ from benchmarks.harness import Case, Competitor, Settings
 from benchmarks.ours import path_answer, start, trajectory_answer
 from benchmarks.problems import Problem, make_problem, squared_error_descent
 from linreg_jax import mse
+from linreg_jax._trajectory import trajectory
 from linreg_jax._typing import Array, Float
 from linreg_jax.training import Fit, fit
-from linreg_jax.trajectory import trajectory
 
 Rates = Float[np.ndarray, " rates"]
 

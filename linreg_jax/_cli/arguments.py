@@ -3,37 +3,22 @@
 import argparse
 import csv
 from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from linreg_jax._cli import commands, texts
-from linreg_jax.losses import (
-    Loss,
-    epsilon_insensitive,
-    half_mse,
-    half_sse,
-    huber,
-    log_cosh,
-    mae,
-    mse,
-    quantile,
-    sse,
-)
+from linreg_jax._cli import texts
+
+if TYPE_CHECKING:
+    from linreg_jax.losses import Loss
+
+# Nothing here imports JAX, so that --help and a wrong option are answered at once.
 
 Number = TypeVar("Number", int, float)
 
-_LOSSES = {
-    "mse": mse,
-    "half_mse": half_mse,
-    "sse": sse,
-    "half_sse": half_sse,
-    "mae": mae,
-    "log_cosh": log_cosh(),
-}
-_LOSSES_OF_NUMBER = {
-    "huber": huber,
-    "quantile": quantile,
-    "epsilon_insensitive": epsilon_insensitive,
-}
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad")
+PICTURES = ("surface", "learning-rates", "losses", "fit", "gradients", "animation")
+
+_LOSSES = ("mse", "half_mse", "sse", "half_sse", "mae")
+_LOSSES_OF_NUMBER = ("huber", "quantile", "epsilon_insensitive")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser; what it returns has `run`, the command."""
+    """The parser; what it returns has `command`, the name of a function of `_cli.commands`."""
     parser = _Parser(
         prog="linreg-jax",
         description=texts.DESCRIPTION,
@@ -55,9 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_demonstration(parser)
     subparsers = parser.add_subparsers(title="commands", metavar="", parser_class=_Parser)
 
-    def command(
-        name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str | None = None
-    ) -> argparse.ArgumentParser:
+    def command(name: str, help: str, epilog: str | None = None) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(
             name,
             help=help,
@@ -72,18 +55,19 @@ def make_parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help="CSV with a line of names, or .npz; - for CSV on standard input",
         )
-        sub.set_defaults(run=run)
+        _add_no_cache(sub, default=argparse.SUPPRESS)  # it may stand before the command
+        sub.set_defaults(command=name)
         return sub
 
     fits = "fit a linear model to the columns of a file"
-    _add_fit(command("fit", commands.fit, fits, texts.FIT_EXAMPLES))
+    _add_fit(command("fit", fits, texts.FIT_EXAMPLES))
     predicts = "predict with a model that fit --save wrote"
-    _add_predict(command("predict", commands.predict, predicts, texts.PREDICT_NOTES))
-    _add_data(command("check", commands.check, "check the gradients of a loss on a file"))
+    _add_predict(command("predict", predicts, texts.PREDICT_NOTES))
+    _add_data(command("check", "check the gradients of a loss on a file"))
     says = "say which learning rates explode, and which is best"
-    _add_data(command("diagnose", commands.diagnose, says))
+    _add_data(command("diagnose", says))
     draws = "draw a fit, its losses or its loss surface"
-    _add_plot(command("plot", commands.plot, draws, texts.PLOT_EXAMPLES))
+    _add_plot(command("plot", draws, texts.PLOT_EXAMPLES))
     return parser
 
 
@@ -103,7 +87,17 @@ def _add_demonstration(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw the fit and its loss surface",
     )
-    parser.set_defaults(run=commands.demonstration)
+    _add_no_cache(parser, default=False)
+    parser.set_defaults(command="demonstration")
+
+
+def _add_no_cache(parser: argparse.ArgumentParser, *, default: object) -> None:
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        default=default,
+        help="keep no compiled programs on disk, and take none from there",
+    )
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +140,7 @@ def _add_plot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=_file, metavar="FILE", help="picture (.png, .pdf, .svg, .gif)"
     )
-    parser.add_argument("--kind", choices=commands.PICTURES, default="surface", help="see below")
+    parser.add_argument("--kind", choices=PICTURES, default="surface", help="see below")
     parser.add_argument(
         "--over", type=_names, metavar="A,B", help="two features, or one and intercept"
     )
@@ -172,10 +166,9 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--loss",
-        type=_loss,
-        default=mse,
+        default="mse",
         metavar="LOSS",
-        help=f"{', '.join(_LOSSES)}, huber:1.35, quantile:0.9 or epsilon_insensitive:0.1 "
+        help=f"{', '.join(_LOSSES)}, log_cosh, huber:1.35, quantile:0.9 or epsilon_insensitive:0.1 "
         "(default: mse)",
     )
     parser.add_argument(
@@ -192,9 +185,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--optimizer", choices=commands.OPTIMIZERS, default="sgd", help="(default: sgd)"
-    )
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="(default: sgd)")
     parser.add_argument(
         "--learning-rate",
         type=_rate,
@@ -269,14 +260,23 @@ def _rates(text: str) -> list[float]:
     return [_positive(rate) for rate in text.split(",")]
 
 
-def _loss(text: str) -> Loss:
+def read_loss(text: str) -> "Loss":
+    """`huber:1.35` -> the loss. Imports JAX, so it is called when all else has been parsed.
+
+    Raises:
+      ArgumentTypeError: there is no such loss, or it takes no such number.
+    """
+    from linreg_jax import losses
+
     name, colon, number = text.partition(":")
     try:
         if name in _LOSSES and not colon:
-            return _LOSSES[name]
+            return getattr(losses, name)
+        if name == "log_cosh" and not colon:
+            return losses.log_cosh()
         if name in _LOSSES_OF_NUMBER:
-            return _LOSSES_OF_NUMBER[name](*([float(number)] if colon else []))
+            return getattr(losses, name)(*([float(number)] if colon else []))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-    known = [*_LOSSES, *(f"{name}:NUMBER" for name in _LOSSES_OF_NUMBER)]
+    known = [*_LOSSES, "log_cosh", *(f"{name}:NUMBER" for name in _LOSSES_OF_NUMBER)]
     raise argparse.ArgumentTypeError(f"must be one of {', '.join(known)}, got {text!r}")

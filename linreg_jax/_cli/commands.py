@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax._cli.job import (
-    OPTIMIZERS,
     make_job,
     prepare,
     rate_for,
@@ -35,10 +34,6 @@ from linreg_jax.model import init_params
 from linreg_jax.model import predict as predict_rows
 from linreg_jax.saving import load, save
 from linreg_jax.tables import ColumnModel, Table, read_table
-
-__all__ = ["OPTIMIZERS", "PICTURES", "check", "demonstration", "diagnose", "fit", "plot", "predict"]
-
-PICTURES = ("surface", "learning-rates", "losses", "fit", "gradients", "animation")
 
 
 def demonstration(arguments: Namespace) -> int:
