@@ -1,7 +1,6 @@
 """`Loss`: a function that knows its own derivative, and what it is made of."""
 
 import dataclasses
-import functools
 import re
 from typing import Any, ClassVar, Literal
 
@@ -254,7 +253,7 @@ class ScaledLoss(Loss):
         return dataclasses.replace(self, scale=factor * self.scale)
 
 
-@functools.partial(jax.jit, inline=True)
+@jax.jit
 def _value(argument: Any, params: Params, data: Dataset) -> Float[Array, ""]:
     loss, r = as_function(argument), residuals(params, data)
     a = per_example(example_weights(loss, data), r)

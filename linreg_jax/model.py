@@ -159,6 +159,11 @@ def predict(params: Params, X: Any) -> Float[Array, " n *k"]:
             "pass X[None, :] for one example, X[:, None] for one feature"
         )
     check_params(params, X)
+    return _predictions(params, X)
+
+
+@jax.jit
+def _predictions(params: Params, X: Array) -> Float[Array, " n *k"]:
     if params.bias is None:
         return product(X, params.weights)
     return product(X, params.weights) + broadcast(params.bias, X)
@@ -187,6 +192,11 @@ def residuals(params: Params, data: Dataset) -> Float[Array, " n *k"]:
     """
     check_dataset(data)
     check_params(params, data.X, data.y)
+    return _residuals(params, data)
+
+
+@functools.partial(jax.jit, inline=True)
+def _residuals(params: Params, data: Dataset) -> Float[Array, " n *k"]:
     X, y = data.X, data.y
     if params.bias is None:
         return product(X, params.weights) - y
