@@ -44,7 +44,12 @@ class Plan(NamedTuple):
         ]
 
 
-PLANS = [Plan(10_000, 20, 64, 5), Plan(100_000, 100, 256, 2), Plan(1_000_000, 32, 1_024, 2)]
+PLANS = [
+    Plan(10_000, 20, 32, 5),
+    Plan(100_000, 100, 256, 2),
+    Plan(1_000_000, 30, 1_024, 2),
+    Plan(1_000_000, 32, 1_024, 2),
+]
 
 
 def cases(settings: Settings) -> Iterator[Case]:

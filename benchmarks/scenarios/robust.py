@@ -57,6 +57,11 @@ def _by_hand(
     in_numpy = [
         Competitor("NumPy by hand", lambda: numpy_by_hand.full_batch(*plan), reads=twice),
         Competitor(
+            "NumPy by hand, X by columns",
+            lambda: numpy_by_hand.full_batch_by_columns(*plan),
+            reads=twice,
+        ),
+        Competitor(
             "NumPy by hand, in blocks",
             lambda: numpy_by_hand.full_batch_in_blocks(*plan),
             reads=once,
