@@ -8,6 +8,7 @@ from linreg_jax._standardization import Standardization, standardize
 from linreg_jax.compression import combine, compress
 from linreg_jax.dataset import Dataset, as_dataset, split
 from linreg_jax.diagnosis import Diagnosis, diagnose
+from linreg_jax.folding import Folded, fold
 from linreg_jax.losses import (
     Loss,
     epsilon_insensitive,
@@ -84,6 +85,7 @@ __all__ = [
     "Diagnosis",
     "DivergedError",
     "Fit",
+    "Folded",
     "GradientError",
     "GradientReport",
     "Loss",
@@ -103,6 +105,7 @@ __all__ = [
     "epsilon_insensitive",
     "fit",
     "fit_chunks",
+    "fold",
     "gradients",
     "half_mse",
     "half_sse",
