@@ -157,7 +157,8 @@ def largest_radius(ratio: Float[Array, " n"], most: int) -> Float[Array, ""]:
         return jnp.where(few, middle, low), jnp.where(few, high, middle)
 
     ends = jnp.zeros((), integer), jnp.full((), infinity + 1, integer)
-    return radius(lax.fori_loop(0, infinity.bit_length(), halve, ends)[0])
+    found = radius(lax.fori_loop(0, infinity.bit_length(), halve, ends)[0])
+    return jnp.where(found < info.tiny, 0, found)  # processors take smaller numbers for 0
 
 
 def settle(loss: Loss, rows: Rows, theta: Float[Array, "*k p"], most: int) -> Settled:
