@@ -141,7 +141,7 @@ def fold(loss: Loss, params: Params, data: Dataset, *, num_rows: int | None = No
       >>> anchor = Params(jnp.array([2.0]), jnp.array(1.25))
       >>> folded = fold(mae, anchor, data, num_rows=2)
       >>> int(folded.num_kept), f"{folded.radius:.2f}"
-      (2, '0.18')
+      (2, '0.25')
       >>> near = Params(jnp.array([2.0]), jnp.array(1.125))
       >>> value, gradient = folded.value_and_gradient(near)
       >>> float(value), float(mae(near, data))
