@@ -157,9 +157,9 @@ def fold(loss: Loss, params: Params, data: Dataset, *, num_rows: int | None = No
     return _fold(placed(as_pytree(loss)), params, data, most)
 
 
-def _check_loss(loss: object) -> None:
+def _check_loss(loss: Loss) -> None:
     """Raises unless a loss is known to be made of parabolas and lines."""
-    known = require_loss(loss, "fold")  # type: ignore[arg-type]
+    known = require_loss(loss, "fold")
     if type(known).__call__ is not Loss.__call__:
         raise ValueError(
             f"fold needs the sum of rho over the examples, and {shown(loss)} has a __call__ of its "
