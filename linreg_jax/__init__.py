@@ -21,6 +21,8 @@ _HOMES = {
     "Solution": "exact",
     "solve": "exact",
     "solve_line": "exact",
+    "Folded": "folding",
+    "fold": "folding",
     "Loss": "losses",
     "epsilon_insensitive": "losses",
     "half_mse": "losses",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from linreg_jax.dataset import Dataset, as_dataset, split
     from linreg_jax.diagnosis import Diagnosis, diagnose
     from linreg_jax.exact import Solution, solve, solve_line
+    from linreg_jax.folding import Folded, fold
     from linreg_jax.losses import (
         Loss,
         epsilon_insensitive,
@@ -120,6 +123,7 @@ __all__ = [
     "Diagnosis",
     "DivergedError",
     "Fit",
+    "Folded",
     "GradientError",
     "GradientReport",
     "Loss",
@@ -139,6 +143,7 @@ __all__ = [
     "epsilon_insensitive",
     "fit",
     "fit_chunks",
+    "fold",
     "gradients",
     "half_mse",
     "half_sse",

@@ -1,7 +1,11 @@
 """Strict flags for the whole suite, before anything runs on a device."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# XLA tells of every program that it loads from disk which features it would prefer.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax
 import numpy as np
@@ -20,6 +24,23 @@ settings.register_profile(
     "same every time", derandomize=True, deadline=None, max_examples=20, database=None
 )
 settings.load_profile("same every time")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps compiled programs in `.pytest_cache`, so that a second run is quick.
+
+    For the processes that tests start too, whose command line would keep its own at home.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # as it is where workers follow their controller
+        return
+    folder = str(config.cache.mkdir("compiled"))
+    for name, value in {
+        "jax_compilation_cache_dir": folder,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }.items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module", autouse=True)
