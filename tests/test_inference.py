@@ -193,14 +193,15 @@ def test_bad_input():
 
 def test_coverage(x64):
     keys = jax.random.split(jax.random.key(0), 2000)
-    X = jax.random.normal(jax.random.key(1), (60, 2))
+    # HC3 is right for many examples: with 60 of these it covers 93.95 %, in NumPy too.
+    X = jax.random.normal(jax.random.key(1), (200, 2))
 
     def covered(key, spread, kind):
-        y = 1.0 + X @ jnp.array([2.0, -1.0]) + spread * jax.random.normal(key, (60,))
+        y = 1.0 + X @ jnp.array([2.0, -1.0]) + spread * jax.random.normal(key, (200,))
         found = infer(as_dataset(X, y), covariance=kind)
         return (found.lower.weights[0] < 2) & (found.upper.weights[0] > 2)
 
-    equal = jnp.ones(60)
+    equal = jnp.ones(200)
     unequal = 0.2 + jnp.abs(X[:, 0])
     for spread, kind in [(equal, "classical"), (unequal, "hc3")]:
         share = jax.vmap(lambda key, s=spread, k=kind: covered(key, s, k))(keys).mean()

@@ -84,7 +84,8 @@ def exact_residuals(factored: Factors, theta: Pair, block: Dataset, *, intercept
         total, lost = add_product(r, column, -high[j][None, :], -low[j][None, :])
         return total, lost - column_low * high[j][None, :]
 
-    return sum(lax.fori_loop(0, theta[0].shape[0], subtract, r))
+    r_high, r_low = lax.fori_loop(0, theta[0].shape[0], subtract, r)
+    return r_high + r_low
 
 
 def inverse_in_units(rows: Centring, Z: Pair, *, intercept: bool) -> Array:
@@ -97,7 +98,7 @@ def inverse_in_units(rows: Centring, Z: Pair, *, intercept: bool) -> Array:
     zeros = jnp.zeros_like(Z[0])
     products = add_product((zeros, zeros), jnp.broadcast_to(t[None, :], zeros.shape), *Z)
     u = sum_pairs(products, axis=1)
-    bias = sum(sum_pairs(add_product((zeros[0], zeros[0]), t, *u), axis=0))
+    bias, _ = sum_pairs(add_product((zeros[0], zeros[0]), t, *u), axis=0)
     beside = u[0][:-1] * ratio
     first = jnp.concatenate([bias[None], beside])
     below = jnp.concatenate([beside[:, None], on_weights], axis=1)

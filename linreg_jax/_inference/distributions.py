@@ -1,19 +1,21 @@
 """Probabilities of Student's t and Fisher's F, and the quantiles that intervals need."""
 
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.special import betainc, erfc
+from jax.typing import ArrayLike
 
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import is_traced
 
 
 def t_p_values(t: Array, degrees: Array) -> Array:
-    """The probability of a larger abs(t), elementwise; `degrees` [] or of t's shape, inf: normal."""
+    """The probability of a larger abs(t), elementwise; `degrees` broadcasts, inf: normal."""
     degrees = jnp.broadcast_to(degrees, t.shape)
     finite = jnp.isfinite(degrees)
     usable = jnp.where(finite & (degrees > 0), degrees, 1)
@@ -54,8 +56,9 @@ def _quantile_of_bits(dtype: np.dtype, bits: Array) -> np.ndarray:
     return _quantile(level, degrees, dtype).view(np.uint32).reshape(words.shape[1:])
 
 
-def _quantile(level: float | Array, degrees: Array, dtype: np.dtype) -> np.ndarray:
-    from scipy import special  # a tenth of a second, which a plain fit need not wait for
+def _quantile(level: ArrayLike, degrees: ArrayLike, dtype: np.dtype) -> np.ndarray:
+    # A tenth of a second, which a plain fit need not wait for.
+    special = importlib.import_module("scipy.special")
 
     df = np.asarray(degrees, np.float64)
     probability = 0.5 + np.asarray(level, np.float64) / 2
