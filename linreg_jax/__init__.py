@@ -23,6 +23,9 @@ _HOMES = {
     "solve_line": "exact",
     "Folded": "folding",
     "fold": "folding",
+    "Inference": "inference",
+    "infer": "inference",
+    "predict_interval": "inference",
     "Loss": "losses",
     "epsilon_insensitive": "losses",
     "half_mse": "losses",
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     from linreg_jax.diagnosis import Diagnosis, diagnose
     from linreg_jax.exact import Solution, solve, solve_line
     from linreg_jax.folding import Folded, fold
+    from linreg_jax.inference import Inference, infer, predict_interval
     from linreg_jax.losses import (
         Loss,
         epsilon_insensitive,
@@ -126,6 +130,7 @@ __all__ = [
     "Folded",
     "GradientError",
     "GradientReport",
+    "Inference",
     "Loss",
     "Params",
     "Solution",
@@ -148,6 +153,7 @@ __all__ = [
     "half_mse",
     "half_sse",
     "huber",
+    "infer",
     "init_params",
     "initialize",
     "invscaling",
@@ -158,6 +164,7 @@ __all__ = [
     "mse",
     "open_chunks",
     "predict",
+    "predict_interval",
     "quantile",
     "replicate",
     "residuals",

@@ -1,0 +1,1 @@
+"""What the coefficients are worth, in parts."""

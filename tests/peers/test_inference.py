@@ -1,0 +1,92 @@
+"""The standard errors, tests and intervals of statsmodels, on the same data."""
+
+import jax
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes
+
+from linreg_jax import as_dataset
+from linreg_jax.inference import infer, predict_interval
+from tests.support import relative_error
+
+sm = pytest.importorskip("statsmodels.api")
+KINDS = ["classical", "hc0", "hc1", "hc2", "hc3", "cluster"]
+# Each coefficient by itself; what differs is the peer's own rounding.
+TOLERANCE = 1e-9
+
+
+def examples(name):
+    """(X, y) in float64; Longley's features in units that the peer's own digits suffice for."""
+    if name == "diabetes":
+        return load_diabetes(return_X_y=True)
+    if name == "random":
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(80, 3))
+        return X, X @ [1.0, -2.0, 0.5] + rng.normal(size=80)
+    data = getattr(sm.datasets, name).load_pandas()
+    X, y = np.asarray(data.exog, float), np.asarray(data.endog, float)
+    if name == "longley":
+        X = (X - X.mean(axis=0)) / X.std(axis=0)
+    return X, y
+
+
+def column(params):
+    bias = [] if params.bias is None else [params.bias]
+    return np.concatenate([np.ravel(part) for part in (*bias, params.weights)])
+
+
+def assert_same(found, peer):
+    for ours, theirs in [
+        (found.params, peer.params),
+        (found.standard_errors, peer.bse),
+        (found.statistics, peer.tvalues),
+        (found.p_values, peer.pvalues),
+        (found.lower, peer.conf_int()[:, 0]),
+        (found.upper, peer.conf_int()[:, 1]),
+    ]:
+        assert relative_error(column(ours), theirs) < TOLERANCE
+    assert relative_error(found.covariance, peer.cov_params()) < TOLERANCE
+    scalars = [
+        (found.r2, peer.rsquared),
+        (found.adjusted_r2, peer.rsquared_adj),
+        (found.f_statistic, peer.fvalue),
+        (found.f_p_value, peer.f_pvalue),
+        (found.log_likelihood, peer.llf),
+        (found.aic, peer.aic),
+        (found.bic, peer.bic),
+        (found.residual_deviation, np.sqrt(peer.scale)),
+        (found.degrees_of_freedom, peer.df_resid),
+    ]
+    for ours, theirs in scalars:
+        assert float(ours) == pytest.approx(float(theirs), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["longley", "stackloss", "engel", "diabetes", "random"])
+def test_least_squares(name, kind):
+    X, y = examples(name)
+    clusters = np.arange(len(y)) % min(40, len(y) // 2) if kind == "cluster" else None
+    weight = np.random.default_rng(1).uniform(0.5, 2, len(y)) if name == "random" else None
+    with jax.enable_x64(True):
+        for intercept in (True, False):
+            found = infer(as_dataset(X, y, weight), covariance=kind, clusters=clusters,
+                          weights="precision", intercept=intercept)  # fmt: skip
+            A = sm.add_constant(X) if intercept else X
+            peer = sm.OLS(y, A) if weight is None else sm.WLS(y, A, weights=weight)
+            # The peer asks the data whether a constant is there; diabetes' features are centred.
+            peer = peer.fit()
+            if kind != "classical":
+                groups = {"groups": clusters} if kind == "cluster" else {}
+                kind_there = kind if kind == "cluster" else kind.upper()
+                peer = peer.get_robustcov_results(kind_there, **groups)
+            assert_same(found, peer)
+
+
+@pytest.mark.parametrize(("kind", "there"), [("mean", "mean_ci"), ("observation", "obs_ci")])
+def test_prediction_intervals(kind, there):
+    X, y = examples("stackloss")
+    with jax.enable_x64(True):
+        lower, upper = predict_interval(infer(as_dataset(X, y)), X, level=0.9, kind=kind)
+        peer = sm.OLS(y, sm.add_constant(X)).fit().get_prediction().summary_frame(alpha=0.1)
+        assert relative_error(lower, peer[f"{there}_lower"]) < TOLERANCE
+        assert relative_error(upper, peer[f"{there}_upper"]) < TOLERANCE
