@@ -7,8 +7,7 @@ As in `least_squares`, theta is [d + 1, k] with the bias last, about the origin 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from linreg_jax._algebra import least_squares
-from linreg_jax._algebra.least_squares import Factors
+from linreg_jax._algebra.least_squares import Factors, minus_gradient, rows_and_residuals
 from linreg_jax._algebra.linalg import Centring
 from linreg_jax._arithmetic.centring import Centre
 from linreg_jax._arithmetic.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
@@ -45,7 +44,7 @@ def refined_inverse(factored: Factors, data: Dataset, *, intercept: bool) -> Pai
 
     def correct(state: tuple) -> tuple:
         Z, last, count, _ = state
-        missing = identity + least_squares._gradient(without_targets, at_rest, Z, intercept)
+        missing = identity + minus_gradient(without_targets, at_rest, Z, intercept=intercept)
         h = factored.forward(missing)
         size = jnp.linalg.norm(h, axis=0)
         better = size < last / 2
@@ -76,15 +75,7 @@ def exact_residuals(factored: Factors, theta: Pair, block: Dataset, *, intercept
       block: the rows, y [B, k].
       intercept: whether there is a bias.
     """
-    (A, A_low), r = least_squares._differences(factored.rows, block, intercept)
-    high, low = theta
-
-    def subtract(j: Array, r: Pair) -> Pair:
-        column, column_low = (lax.dynamic_slice_in_dim(a, j, 1, axis=1) for a in (A, A_low))
-        total, lost = add_product(r, column, -high[j][None, :], -low[j][None, :])
-        return total, lost - column_low * high[j][None, :]
-
-    r_high, r_low = lax.fori_loop(0, theta[0].shape[0], subtract, r)
+    _, (r_high, r_low) = rows_and_residuals(factored.rows, theta, block, intercept=intercept)
     return r_high + r_low
 
 

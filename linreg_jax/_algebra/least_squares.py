@@ -132,7 +132,7 @@ def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> 
 
     def correct(state: tuple) -> tuple:
         theta, last, count, _ = state
-        gradient = _gradient(data, factors, theta, intercept)
+        gradient = minus_gradient(data, factors, theta, intercept=intercept)
         h = factors.forward(gradient)
         size = jnp.linalg.norm(h, axis=0)
         better = size < last / 2
@@ -153,8 +153,26 @@ def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> 
     return theta
 
 
+def rows_and_residuals(
+    rows: Centring, theta: Pair, block: Dataset, *, intercept: bool
+) -> tuple[Pair, Pair]:
+    """[D b] of a block of rows and D_y - [D b] theta, pairs of [B, d + 1] and [B, k].
+
+    As `minus_gradient` names them; zero-weight rows are zeros.
+    """
+    A, D_y = _differences(rows, block, intercept)
+    high, low = theta
+
+    def subtract(j: Array, r: Pair) -> Pair:
+        column, column_low = (lax.dynamic_slice_in_dim(a, j, 1, axis=1) for a in A)
+        total, lost = add_product(r, column, -high[j][None, :], -low[j][None, :])
+        return total, lost - column_low * high[j][None, :]
+
+    return A, lax.fori_loop(0, high.shape[0], subtract, D_y)
+
+
 def _differences(rows: Centring, block: Dataset, intercept: bool) -> tuple[Pair, Pair]:
-    """[D b] of a block of rows, and D_y: pairs of [B, d + 1] and [B, k]; see `_gradient`."""
+    """[D b] of a block of rows, and D_y: pairs of [B, d + 1] and [B, k]."""
     s, X, y = block.sample_weight, block.X, block.y
     if s is not None:
         X, y = without_zero_weight(X, s), without_zero_weight(y, s)
@@ -172,7 +190,7 @@ def _differences(rows: Centring, block: Dataset, intercept: bool) -> tuple[Pair,
     return (high, low), D_y
 
 
-def _gradient(data: Dataset, factors: Factors, theta: Pair, intercept: bool) -> Array:
+def minus_gradient(data: Dataset, factors: Factors, theta: Pair, *, intercept: bool) -> Array:
     """[D b]ᵀ S (D_y - [D b] theta) less the ridge's pull: [d + 1, k], rounded once.
 
     D and D_y are the differences of X and y from their origins. They, the residuals and the sums
@@ -185,20 +203,13 @@ def _gradient(data: Dataset, factors: Factors, theta: Pair, intercept: bool) -> 
       theta: a pair of [d + 1, k].
       intercept: whether the bias has a gradient.
     """
-    rows, (high, low) = factors.rows, theta
+    rows = factors.rows
     d, k = data.X.shape[1], data.y.shape[1]
     block_rows = max(64, min(1024, 2**16 // ((d + 1) * k)))
 
     def add_block(total: Pair, block: Dataset) -> Pair:
         s = block.sample_weight
-        (A, A_low), r = _differences(rows, block, intercept)
-
-        def subtract(j: Array, r: Pair) -> Pair:
-            column, column_low = (lax.dynamic_slice_in_dim(a, j, 1, axis=1) for a in (A, A_low))
-            total, lost = add_product(r, column, -high[j][None, :], -low[j][None, :])
-            return total, lost - column_low * high[j][None, :]
-
-        r = lax.fori_loop(0, d + 1, subtract, r)
+        (A, A_low), r = rows_and_residuals(rows, theta, block, intercept=intercept)
         if s is not None:
             zero = jnp.zeros_like(block.y)
             r = add_product((zero, zero), s[:, None], *r)
@@ -212,6 +223,6 @@ def _gradient(data: Dataset, factors: Factors, theta: Pair, intercept: bool) -> 
 
     totals = by_parts(of_part, data._replace(total_weight=None))
     gradient, _ = sum_pairs(totals, axis=0)
-    pull = (factors.root * factors.root)[:, None] * high[:-1]
+    pull = (factors.root * factors.root)[:, None] * theta[0][:-1]
     on_bias = gradient[-1:] if intercept else jnp.zeros_like(gradient[-1:])
     return jnp.concatenate([gradient[:-1] - pull, on_bias])
