@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from linreg_jax._kernels import (
+    Columns,
     broadcast,
     product,
     rows_in_block,
@@ -40,7 +41,8 @@ def test_products_and_their_derivative_are_those_of_numpy(n, d, k):
 def test_large_data_is_cut_and_small_data_is_not():
     assert rows_in_block(1_000_000, 32) == 4000
     assert rows_in_block(131_072, 512) == 256
-    assert rows_in_block(256, 100) == 256
+    assert rows_in_block(256, 100) == 128
+    assert rows_in_block(255, 100) == 255
     assert rows_in_block(1_000_003, 32) == 1_000_003
 
 
@@ -79,3 +81,17 @@ def test_sums_over_examples_and_their_transpose(n, k):
     bound = 6e-8 * 8 * n**0.5
     assert np.abs(sum_of_examples(jnp.asarray(values)) - exact).max() < bound
     assert np.abs(pull_back(jnp.asarray(values))[0] - exact).max() < bound
+
+
+@pytest.mark.parametrize("k", [None, 2])
+@pytest.mark.parametrize(("n", "d"), SHAPES)
+def test_products_by_columns(n, d, k):
+    X, weights, s = problem(n, d, k)
+    small = [jnp.asarray(array, "float32") for array in (X, weights, s)]
+    columns = Columns(small[0].T)
+    assert (columns.shape, columns.dtype, columns.ndim) == ((n, d), jnp.float32, 2)
+    products, pull_back = jax.vjp(lambda weights: product(columns, weights), small[1])
+    bound = 6e-8 * 8 * max(d, 32) ** 0.5
+    assert relative_error(products, X @ weights) < bound
+    assert relative_error(pull_back(small[2])[0], X.T @ s) < 6e-8 * 8 * n**0.5
+    assert relative_error(transposed_product(columns, small[2]), X.T @ s) < 6e-8 * 8 * n**0.5

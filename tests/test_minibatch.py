@@ -9,6 +9,7 @@ from sklearn.linear_model import SGDRegressor
 from sklearn.model_selection import train_test_split
 
 from linreg_jax import (
+    Dataset,
     DivergedError,
     Params,
     Status,
@@ -22,7 +23,8 @@ from linreg_jax import (
 )
 from linreg_jax._padding import pad
 from linreg_jax._training import batches
-from linreg_jax._training.batches import batches_per_epoch, mini_batches
+from linreg_jax._training.batches import batches_per_epoch, mini_batches, scan_batches
+from linreg_jax._training.packing import pack
 from tests.support import assert_same_bits, joined, make_problem, on_the_host, relative_error
 
 KEY = jax.random.key(0)
@@ -107,9 +109,36 @@ def test_batches_are_gathered_together_or_alone(monkeypatch):
         )
 
     whole = run(41)
-    monkeypatch.setattr(batches, "_GATHERED", 5 * 4 * 3)  # five batches at a time, and one is left
+    monkeypatch.setattr(batches, "_PIECE", 5 * 4 * 3)  # five batches at a time, and one is left
     fives = run(42)
     assert_same_bits(np.asarray(fives.losses)[:41], whole.losses)
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+@pytest.mark.parametrize(
+    ("n", "d", "batch_size"), [(50, 4, 8), (48, 8, 8), (40, 70, 16), (21, 3, 2)]
+)
+@pytest.mark.parametrize(("k", "weighted"), [(None, False), (2, True)])
+def test_every_way_to_gather_gives_the_same_batches(is_packed, n, d, batch_size, k, weighted):
+    _, data = make_problem(n, n=n, d=d, k=k, weighted=weighted)
+    packed = pack(data) if is_packed else None
+    for first, length in [(0, 2 * batches_per_epoch(n, batch_size) + 1), (5, 1)]:
+        steps = first + np.arange(length)
+        expected = batches_of(data, KEY, steps, batch_size=batch_size)
+        _, seen = jax.jit(scan_batches, static_argnums=(0, 5, 6))(
+            lambda carry, batch: (carry, batch),
+            0,
+            data,
+            KEY,
+            first,
+            length,
+            batch_size,
+            packed=packed,
+        )
+        seen = Dataset(*(None if part is None else part[:length] for part in seen))
+        if not weighted and n % batch_size:
+            assert seen.total_weight.tolist() == seen.sample_weight.sum(1).tolist()
+        assert_same_bits(seen._replace(total_weight=None), expected)
 
 
 def test_two_parts_are_the_whole_bit_for_bit():

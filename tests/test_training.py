@@ -34,7 +34,10 @@ from linreg_jax import (
     sse,
     trajectory,
 )
+from linreg_jax._kernels import Columns
+from linreg_jax._training import layout
 from linreg_jax._training.loop import train
+from linreg_jax._training.prepare import Arguments, prepare
 from tests.support import assert_same_bits, joined, make_problem, on_the_host, relative_error
 
 # The path
@@ -132,6 +135,25 @@ def test_rows_that_no_divisor_cuts_are_padded_unseen(x64):
         w, b = w - 1e-5 * 2 / 97 * X.T @ r, b - 1e-5 * 2 / 97 * r.sum()
     # Rounding of sums of 5000 products.
     assert relative_error(result.params, Params(w, b)) < 1e-13
+
+
+@pytest.mark.parametrize("way", [gradients.autodiff, gradients.vectorized])
+@pytest.mark.parametrize("k", [None, 2])
+def test_rows_and_columns_of_the_features_train_alike(monkeypatch, k, way, x64):
+    loss = huber(0.5)
+    params, data = make_problem(7, n=60, d=5, k=k, weighted=True, dtype="float64")
+
+    def run(num_steps):
+        settings = {"learning_rate": 0.1, "num_steps": num_steps, "gradient": way(loss)}
+        laid_out = prepare(Arguments(loss, params, data, **settings)).problem.data
+        return fit(loss, params, data, **settings), laid_out
+
+    by_columns, laid_out = run(50)
+    assert isinstance(laid_out.X, Columns)
+    monkeypatch.setattr(layout, "_MOST_BY_COLUMNS", 0)
+    by_rows, laid_out = run(51)
+    assert laid_out.X is data.X
+    assert relative_error(by_columns.losses, np.asarray(by_rows.losses)[:50]) < 1e-14
 
 
 @pytest.mark.parametrize("intercept", [True, False])

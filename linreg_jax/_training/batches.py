@@ -9,12 +9,19 @@ from jax import Array, lax
 from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
+from linreg_jax._kernels import platform_of
 from linreg_jax._sharding.shards import DATA_AXIS, on_devices_of
+from linreg_jax._training.packing import gather_rows
+from linreg_jax._typing import Int
 from linreg_jax.dataset import Dataset
 from linreg_jax.shuffling import shuffled_index
 
-# Numbers of X gathered at once: 2 MB of float32, shared out among the cores.
-_GATHERED = 2**19
+_GATHERED = 2**19  # numbers of X gathered at once: 2 MB of float32, shared out among the cores
+_PIECE = 2**15  # the same where they are read by one core: 128 kB of float32
+_HASHED = 2**12  # places of a random order found at once
+_POSITIONS = 2**16  # examples in a period
+_STEPS = 2**10
+_RECORDED = 2**19
 
 Carry = TypeVar("Carry")
 Record = TypeVar("Record")
@@ -96,9 +103,13 @@ def mini_batches(
     return on_devices_of(mesh, of_this_device, rows=is_rows, result=result)(data, key, steps)
 
 
-def steps_gathered_at_once(batch_size: int, d: int) -> int:
-    """Steps whose mini-batches are gathered together."""
-    return max(_GATHERED // (batch_size * d), 2)
+def steps_in_period(batch_size: int, d: int) -> int:
+    """At most how many steps of mini-batches a period has.
+
+    So many that the order of their examples is worked out together, and that what they may record,
+    d numbers each, stays small.
+    """
+    return max(min(_POSITIONS // batch_size, _STEPS, _RECORDED // d), 2)
 
 
 def scan_batches(
@@ -110,14 +121,16 @@ def scan_batches(
     length: int,
     batch_size: int,
     *,
+    packed: Array | None = None,
     unroll: int = 1,
     num_shards: int = 1,
     mesh: Mesh | AbstractMesh | None = None,
 ) -> tuple[Carry, Record]:
     """`jax.lax.scan` of `step(carry, batch)` over the mini-batches of some steps in a row.
 
-    The batches are gathered some at a time. Where their number does not divide, the scan has a few
-    steps more, on batches that come after.
+    The batches are gathered some at a time, in pieces that stay in a cache, and a batch that is a
+    piece by itself is read where it was gathered. Where their number does not divide, the scan has
+    a few steps more, on batches that come after.
 
     Args:
       step: `(carry, batch) -> (carry, record)`.
@@ -125,25 +138,84 @@ def scan_batches(
       data, key, batch_size, num_shards, mesh: as for `mini_batches`.
       first_step: [] integer, the first of the steps.
       length: how many.
+      packed: `pack(data)`, to gather from in place of the data, which then has one shard; or None.
       unroll: of the inner scan.
 
     Returns:
       The last carry, and the records with a leading axis of at least `length`.
     """
-    at_once = steps_gathered_at_once(batch_size, data.X.shape[1])
-    pieces = -(-length // at_once)
-    size = -(-length // pieces)
+    n, d = data.X.shape
+    on_cpu = num_shards == 1 and platform_of(data.X) == "cpu"
+    fewest, most = (1, _PIECE) if on_cpu else (2, _GATHERED)
+    pieces, size = _in_pieces(length, max(most // (batch_size * d), fewest))
+    steps = first_step + jnp.arange(pieces * size, dtype=jnp.int32)
+    # The order comes first, in an array: fused with the gather, XLA would compute it anew for every
+    # number of a row.
+    index = None if num_shards > 1 else _order(key, n, steps, batch_size)
 
-    def scan_piece(carry: Carry, first: Array) -> tuple[Carry, Record]:
-        steps = first + jnp.arange(size, dtype=jnp.int32)
-        batches = mini_batches(data, key, steps, batch_size, num_shards=num_shards, mesh=mesh)
-        return lax.scan(step, carry, batches, unroll=min(unroll, size))
+    def take_step(carry: Carry, gathered: tuple[Dataset, Array]) -> tuple[Carry, Record]:
+        batch, number = gathered
+        return step(carry, _marked(batch, number, batch_size, n))
 
-    firsts = first_step + size * jnp.arange(pieces, dtype=jnp.int32)
-    if pieces == 1:
-        return scan_piece(carry, firsts[0])
-    carry, records = lax.scan(scan_piece, carry, firsts)
-    return carry, jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), records)
+    def scan_piece(carry: Carry, piece: tuple[Array | None, Array]) -> tuple[Carry, Record]:
+        index, steps = piece
+        if index is None:
+            batches = mini_batches(data, key, steps, batch_size, num_shards=num_shards, mesh=mesh)
+            return lax.scan(step, carry, batches, unroll=min(unroll, size))
+        rows = gather_rows(data, packed, index.reshape(-1))
+        if size == 1:
+            return take_step(carry, (rows, steps[0]))
+        batches = jax.tree.map(lambda part: part.reshape(size, batch_size, *part.shape[1:]), rows)
+        return lax.scan(take_step, carry, (batches, steps), unroll=min(unroll, size))
+
+    in_pieces = jax.tree.map(
+        lambda part: part.reshape(pieces, size, *part.shape[1:]), (index, steps)
+    )
+    if pieces == 1 and size > 1:
+        return scan_piece(carry, jax.tree.map(lambda part: part[0], in_pieces))
+    carry, records = lax.scan(scan_piece, carry, in_pieces)
+    if size > 1 or num_shards > 1:
+        records = jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), records)
+    return carry, records
+
+
+def _in_pieces(length: int, most: int) -> tuple[int, int]:
+    """The fewest pieces of at most so many steps, and the steps in each."""
+    pieces = -(-length // most)
+    return pieces, -(-length // pieces)
+
+
+def _order(key: Array, n: int, steps: Array, batch_size: int) -> Int[Array, "t b"]:
+    """[t, batch_size] the examples of some steps; n - 1 where a last batch has none."""
+    epochs, batches = jnp.divmod(steps, batches_per_epoch(n, batch_size))
+    # Two turns at least: XLA makes no loop of one, and would fuse it with the gather that follows.
+    size = min(max(_HASHED // batch_size, 1), -(-len(steps) // 2))
+    turns = -(-len(steps) // size)
+
+    def of_a_step(epoch: Array, batch: Array) -> Int[Array, " b"]:
+        positions = batch * batch_size + jnp.arange(batch_size, dtype=batch.dtype)
+        order = jax.random.fold_in(key, epoch)
+        return shuffled_index(order, n, jnp.minimum(positions, n - 1))
+
+    def in_turns(part: Array) -> Array:
+        return jnp.pad(part, (0, turns * size - len(part))).reshape(turns, size)
+
+    index = lax.map(lambda some: jax.vmap(of_a_step)(*some), (in_turns(epochs), in_turns(batches)))
+    return index.reshape(-1, batch_size)[: len(steps)]
+
+
+def _marked(batch: Dataset, step: Array, batch_size: int, n: int) -> Dataset:
+    """The batch of a step, with weights of 0 for what the last of an epoch has too many."""
+    if n % batch_size == 0:
+        return batch
+    first = step % batches_per_epoch(n, batch_size) * batch_size
+    held = (first + jnp.arange(batch_size, dtype=step.dtype) < n).astype(batch.X.dtype)
+    if batch.sample_weight is not None:
+        return batch._replace(sample_weight=held * batch.sample_weight)
+    if batch.bias_column is not None:
+        return batch._replace(sample_weight=held)
+    number = jnp.minimum(n - first, batch_size).astype(batch.X.dtype)
+    return batch._replace(sample_weight=held, total_weight=number)
 
 
 def _from_one_shard(

@@ -110,6 +110,7 @@ def period(problem: Problem, settings: Settings, carry: Carry) -> Carry:
             state.step,
             settings.period,
             settings.batch_size,
+            packed=problem.packed,
             unroll=settings.unroll,
             num_shards=settings.num_shards,
             mesh=settings.mesh,

@@ -11,7 +11,13 @@ from linreg_jax._pytrees import as_pytree
 from linreg_jax._sharding.shards import checked_num_shards, mesh_of
 from linreg_jax._training import arguments
 from linreg_jax._training.batches import batches_per_epoch
-from linreg_jax._training.layout import Problem, Settings, data_for_steps, period_length
+from linreg_jax._training.layout import (
+    Problem,
+    Settings,
+    data_for_steps,
+    packed_for_steps,
+    period_length,
+)
 from linreg_jax._training.optimizers import check_optimizer, check_state
 from linreg_jax._training.result import TrainState
 from linreg_jax._typing import Array
@@ -71,7 +77,7 @@ def prepare(given: Arguments) -> Prepared:
     own_functions.check_own_functions(
         given.loss, gradient, params, given.data, given.validation, given.batch_size, num_shards
     )
-    problem = _problem(given, params, gradient)
+    problem = _problem(given, params, gradient, num_shards)
     check_state(start, given.optimizer, problem.learning_rate)
     settings = _settings(given, gradient, problem.data, num_shards)
     return Prepared(problem, start, arguments.as_key_data(given.key), settings)
@@ -87,7 +93,9 @@ def _checked_shards(given: Arguments, start: Params | TrainState) -> int:
     return checked_num_shards(given.num_shards, given.data, given.batch_size)
 
 
-def _problem(given: Arguments, params: Params, gradient: ValueAndGradient) -> Problem:
+def _problem(
+    given: Arguments, params: Params, gradient: ValueAndGradient, num_shards: int
+) -> Problem:
     """The values of the program."""
     loss, data, validation = given.loss, given.data, given.validation
     if validation is not None:
@@ -111,8 +119,10 @@ def _problem(given: Arguments, params: Params, gradient: ValueAndGradient) -> Pr
             loss,
             batch_size=given.batch_size,
             compress=given.compress,
+            way=gradient.way if isinstance(gradient, LossGradient) else None,
             has_own_function=own_functions.is_own_gradient(gradient),
         ),
+        packed=packed_for_steps(data, batch_size=given.batch_size, num_shards=num_shards),
         learning_rate=placed(rate),
         validation=validation,
         tolerance=placed(tolerance),
@@ -146,7 +156,7 @@ def _settings(
             record_every=record_every,
             has_validation=given.validation is not None,
         ),
-        mesh=mesh_of(data),
+        mesh=mesh_of(given.data),
         num_shards=num_shards,
         measures_losses=is_full_batch
         or num_steps >= batches_per_epoch(given.data.X.shape[0], given.batch_size or 1),
