@@ -3,7 +3,7 @@
 Behind each function is one line of arithmetic, and the rest of the package reads as that line. That
 each is right is tested by `tests/test_kernels.py`. What each gains was measured against that line,
 in alternation (float32, two CPU cores, medians of ratios, jax 0.10.1 and 0.12.0.1); no test holds
-the speeds.
+the speeds. On GPUs and TPUs nothing was measured, and each is that line: `tests/test_lowering.py`.
 
 `transposed_product`: sᵀX in place of Xᵀs, and in blocks of rows
     sᵀX is 1.1 (102,400 × 10) to 5.8 times (1,024,000 × 10) as fast as Xᵀs. Blocks make it 1.9 to
@@ -116,7 +116,7 @@ def devices_of(array: Array | np.ndarray | Columns) -> int:
     return math.prod(size for size, kind in axes if kind == AxisType.Auto)
 
 
-def platform_of(array: Array | np.ndarray) -> str:
+def platform_of(array: Array | np.ndarray | Columns) -> str:
     """Where an array lies, "cpu", "gpu" or "tpu"; while tracing, the default device's platform."""
     if isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer):
         return next(iter(array.devices())).platform
@@ -131,7 +131,7 @@ def product(X: Features, weights: Float[Array, " d *k"]) -> Float[Array, " n *k"
     n, k = X.shape[0], weights.shape[1:]
     if weights.shape == (1,):
         return X[:, 0] * broadcast(weights[0], X)
-    rows = rows_in_block(*X.shape, devices_of(X))
+    rows = _rows_in_block(X)
     if rows == n or 4 * weights[0].size > rows:  # or the repeated weights would cost more than X
         return matmul(X, weights)
     blocks = n // rows
@@ -147,12 +147,17 @@ def transposed_product(X: Features, s: Float[Array, " n *k"]) -> Float[Array, " 
     if isinstance(X, Columns):
         return matmul(X.transposed, s)
     n, k = X.shape[0], s.shape[1:]
-    rows = rows_in_block(*X.shape, devices_of(X))
+    rows = _rows_in_block(X)
     if rows == n or 4 * s[0].size > rows:
         return matmul(s.T, X).T
     s_blocks = jnp.swapaxes(s.reshape(n // rows, rows, -1), 1, 2)
     products = matmul(s_blocks, X.reshape(n // rows, rows, -1))
     return jnp.sum(products, axis=0).T.reshape(-1, *k)
+
+
+def _rows_in_block(X: Float[Array, " n d"]) -> int:
+    """`rows_in_block` on a CPU, n elsewhere, where blocks were never measured."""
+    return rows_in_block(*X.shape, devices_of(X)) if platform_of(X) == "cpu" else X.shape[0]
 
 
 @functools.cache
@@ -184,7 +189,7 @@ def _largest_divisor(n: int, most: int) -> int:
 
 def sum_of_examples(values: Float[Array, " n *k"]) -> Float[Array, " *k"]:
     """Σ values over the examples, `jnp.sum(values, axis=0)`."""
-    columns = 1 if values.ndim > 1 else _columns(values.shape[0], devices_of(values))
+    columns = 1 if values.ndim > 1 else _columns(values.shape[0], values)
     if columns < _FEWEST_COLUMNS:
         return jnp.sum(values, axis=0)
     partial_sums = jnp.sum(values.reshape(-1, columns), axis=0)
@@ -194,17 +199,19 @@ def sum_of_examples(values: Float[Array, " n *k"]) -> Float[Array, " *k"]:
 def broadcast(number: Float[Array, " *k"], X: Features) -> Float[Array, " n *k"]:
     """A number, or one for each target, for each row of X. Its derivative is a sum in columns."""
     n = X.shape[0]
-    columns = 1 if number.ndim > 0 else _columns(n, devices_of(X))
+    columns = 1 if number.ndim > 0 else _columns(n, X)
     if columns < _FEWEST_COLUMNS:
         return jnp.broadcast_to(number, (n, *number.shape))
     side_by_side = lax.optimization_barrier(jnp.broadcast_to(number, columns))
     return jnp.broadcast_to(side_by_side, (n // columns, columns)).reshape(n)
 
 
-def _columns(n: int, devices: int) -> int:
+def _columns(n: int, like: Features) -> int:
     """How many columns n examples are summed in, so that each row of them lies on one device."""
     most = min(_MOST_COLUMNS, n // 4)  # the columns of a row are added up one by one
-    return 1 if n > _MANY or most == 0 else _largest_divisor(n // math.gcd(n, devices), most)
+    if n > _MANY or most == 0 or platform_of(like) != "cpu":
+        return 1
+    return _largest_divisor(n // math.gcd(n, devices_of(like)), most)
 
 
 def per_example(values: _Numbers, like: Array | np.ndarray) -> _Numbers:

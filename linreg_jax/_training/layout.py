@@ -214,10 +214,10 @@ def data_for_steps(
     on_cpu = platform_of(data.X) == "cpu"
     if compress or (compress is None and pays):
         data = compressed(data)
-    if mesh_of(data) is not None:
+    if mesh_of(data) is not None or not on_cpu:
         return data
     fewest = _FEWEST_BY_COLUMNS if is_compressed(data) else 0
-    if on_cpu and way in _BY_PRODUCTS and fewest <= data.X.size <= _MOST_BY_COLUMNS:
+    if way in _BY_PRODUCTS and fewest <= data.X.size <= _MOST_BY_COLUMNS:
         return _by_columns(data)
     num_rows = rows_to_add(*data.X.shape)
     return data if num_rows == 0 else pad(data, num_rows)
