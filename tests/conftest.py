@@ -20,6 +20,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 MOST_MAPS = 25_000  # of 65,530, beyond which a process is killed
 
+# Large tables of cases, nearly all compiling: a plain run takes one case in so many, with the first
+# and the last among them, and `pytest -m exhaustive` the others.
+ONE_IN = {
+    "test_inference.py::test_covariances": 4,
+    "test_optimizers.py::test_every_optimizer_trains": 3,
+    "test_compilers.py::test_a_loss_at_many_parameters_is_right_at_each": 3,
+    "test_far_from_zero.py::test_solve_finds_what_the_floats_hold": 3,
+    "test_compression.py::test_rank_deficient_data": 3,
+    "test_streaming.py::test_any_cut_gives_what_the_whole_gives": 3,
+    "test_minibatch.py::test_every_way_to_gather_gives_the_same_batches": 3,
+    "test_sharding.py::test_fits_of_every_loss_are_those_of_one_device": 3,
+}
+
 settings.register_profile(
     "same every time", derandomize=True, deadline=None, max_examples=20, database=None
 )
@@ -41,6 +54,17 @@ def pytest_configure(config: pytest.Config) -> None:
     }.items():
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what a plain run leaves to `-m exhaustive`."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.removeprefix("tests/").split("[")[0], []).append(item)
+    for name, every in ONE_IN.items():
+        for place, item in enumerate(cases.get(name, [])):
+            if place % every and place + 1 < len(cases[name]):
+                item.add_marker(pytest.mark.exhaustive)
 
 
 @pytest.fixture(scope="module", autouse=True)
