@@ -1,6 +1,6 @@
 """What is written as it is because of XLA: products with a tall X, sums over examples, transfers.
 
-Behind each function is one line of arithmetic, and the rest of the package reads as that line. That
+Behind each product and sum is one line of arithmetic, and the rest of the package reads as it. That
 each is right is tested by `tests/test_kernels.py`. What each gains was measured against that line,
 in alternation (float32, two CPU cores, medians of ratios, jax 0.10.1 and 0.12.0.1); no test holds
 the speeds. On GPUs and TPUs nothing was measured, and each is that line: `tests/test_lowering.py`.
@@ -51,6 +51,8 @@ _MANY = 2**14  # more examples are added up by all cores anyway
 @dataclasses.dataclass(frozen=True)
 class Columns(Pytree):
     """X [n, d] laid out by columns, to stand in a `Dataset` for as long as a program runs.
+
+    For full batches on a CPU: `_training/layout.py` says where, and what it gains.
 
     Attributes:
       transposed: [d, n], Xᵀ.

@@ -33,18 +33,18 @@ class Loss(Pytree):
     Attributes:
       reduction: "mean" or "sum" over the examples; targets are summed.
       penalties: what `+ ridge(...)` and `+ lasso(...)` added.
-      scalars: the fields that hold one number each, to be mapped over by `jax.vmap` where there are
-        several.
+      scalars: the fields that must hold one number each; several are mapped over by `jax.vmap`.
 
     Example:
       A loss of your own is a frozen dataclass that gives `rho` and `psi` (elementwise, in the units
-      of the residual). As every `Loss` it is a pytree already (do not register it again), whose
-      fields can be traced. One that also states a bound on its curvature can be diagnosed, and
-      trained at `learning_rate="auto"`:
+      of the residual), and names in `scalars` those of its fields that are numbers. As every `Loss`
+      it is a pytree already (do not register it again), whose fields can be traced. One that also
+      states a bound on its curvature can be diagnosed, and trained at `learning_rate="auto"`:
 
       >>> @dataclasses.dataclass(frozen=True)
       ... class Cauchy(Loss):
       ...     scale: float = 1.0
+      ...     scalars = ("scale",)
       ...     curvature_bound = 1.0
       ...
       ...     def rho(self, r):
@@ -89,7 +89,7 @@ class Loss(Pytree):
 
     @property
     def is_convex(self) -> bool:
-        """Whether psi never falls."""
+        """Whether psi is nondecreasing."""
         return self.is_quadratic
 
     @property
@@ -99,7 +99,7 @@ class Loss(Pytree):
 
     @property
     def curvature_bound(self) -> float | Array | None:
-        """What the slope of psi nowhere exceeds in size; None: unknown, or there is no bound."""
+        """An upper bound of the size of psi's slope; None: unknown, or there is none."""
         return None
 
     @property
@@ -141,7 +141,7 @@ class Loss(Pytree):
         return value
 
     def divisor(self, data: Dataset) -> Float[Array, ""]:
-        """[] what Σ s rho(r) is divided by: the total weight for a mean, 1 for a sum."""
+        """[] what the weights are divided by, before the sum: their total for a mean, or 1."""
         return mean_divisor(data) if self.reduction == "mean" else jnp.ones((), data.X.dtype)
 
     def penalty(self, params: Params) -> Float[Array, ""] | float:

@@ -72,7 +72,8 @@ def _autodiff(loss: LossFunction, params: Params, data: Dataset) -> Found:
 def vectorized(loss: Loss) -> LossGradient:
     """The gradient by hand, as matrix products.
 
-    With r = residuals(params, data), s = example_weights(loss, data) * loss.psi(r)::
+    With r = residuals(params, data), s = example_weights(loss, data) * loss.psi(r), and without
+    penalties::
 
         d loss / d weights = Xᵀ s          [d]
         d loss / d bias    = sum(s)        []
@@ -110,7 +111,7 @@ def one_pass(loss: Loss, *, block_rows: int | None = None) -> LossGradient:
     """The gradient by hand, reading X once: block by block, residuals first and then products.
 
     `vectorized` reads X from memory twice, for the residuals and for the gradient. Here blocks of
-    rows stay in cache between the two, and with s as there::
+    rows stay in cache between the two, and with s as in `vectorized`::
 
         d loss / d weights = Σ_blocks X_blockᵀ s_block
         d loss / d bias    = Σ_blocks sum(s_block)

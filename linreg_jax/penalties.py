@@ -63,7 +63,8 @@ class Penalty(Pytree):
     def prox(self, w: Float[Array, "..."], step: Float[Array, ""]) -> Float[Array, "..."]:
         """The v that makes step strength rho(v) + (v - w)²/2 least, elementwise.
 
-        What a step of training does for a penalty that is not smooth; see `Penalty.is_smooth`.
+        What a step of training does after the optimizer's update, for a penalty that is not smooth;
+        `step` is the learning rate.
         """
         raise TypeError(f"{type(self).__name__} is not smooth and must define prox")
 

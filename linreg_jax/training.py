@@ -50,8 +50,8 @@ def fit(
 
     Values are traced: a new learning rate, key, hyper-parameter of the loss or data set of the same
     shape does not compile again. It works under `jax.jit`, under `jax.vmap` (over rates, keys,
-    parameters, hyper-parameters or data sets) and, where no tolerance is given, under `jax.grad`
-    (of a validation loss with respect to the rate, say).
+    parameters, hyper-parameters or data sets) and, where neither tolerance nor patience is given,
+    under `jax.grad` (of a validation loss with respect to the rate, say).
 
     Args:
       loss: what to minimise, a loss of this package or any function `(params, data) -> scalar`.
@@ -60,11 +60,13 @@ def fit(
         the other arguments as they were.
       data: `Dataset`; X [n, d].
       learning_rate: a number []; or a schedule, step -> rate, whose steps are counted from the
-        first fit on; or "auto", for plain gradient descent on squared losses, `huber` and
-        `log_cosh`: the best constant rate for full batches, a safe one for mini-batches.
+        first fit on; or "auto", for plain gradient descent on losses with a `curvature_bound`
+        (squared, `huber`, `log_cosh`, your own): the best constant rate for full batches, a safe
+        one for mini-batches.
       num_steps: how many steps to take; or
       num_epochs: how many times to see every example.
-      batch_size: examples in a mini-batch; None: all of them in every step. See `mini_batches`.
+      batch_size: examples in a mini-batch; None: all of them in every step. Each epoch sees every
+        example once, in a new order; its last batch may be smaller.
       key: a JAX random key, for mini-batches; with a `TrainState`, None continues with its key.
       optimizer: a factory, learning rate -> `optax.GradientTransformation`: `optax.adam`,
         `lambda rate: optax.sgd(rate, momentum=0.9)`. A function made anew at each call compiles
@@ -86,9 +88,9 @@ def fit(
         after each epoch of mini-batches.
       unroll: steps in one turn of the compiled loop (`jax.lax.scan`); more may help on GPUs.
       compress: whether to train on `compress(data)`, which gives squared losses the same path in
-        a fraction of the time. None: where the loss is squared, batches are full and the examples
-        are many. Pass False to measure losses near 0 to their last digit, to take a step or two, or
-        to differentiate with respect to the data.
+        a fraction of the time. None: where the loss is squared, batches are full, and there are
+        at least 8 (d + 1 + k) examples and 8,192 numbers in X. Pass False to measure losses near 0
+        to their last digit, to take a step or two, or to differentiate with respect to the data.
       average_from: the first step whose iterate counts in the mean `Fit.average`, from 0; before
         it, the average is the last iterate.
       progress: True shows a bar with loss, rate and time left; a function is called with a

@@ -38,6 +38,7 @@ from linreg_jax._kernels import Columns
 from linreg_jax._training import layout
 from linreg_jax._training.loop import train
 from linreg_jax._training.prepare import Arguments, prepare
+from linreg_jax._training.result import Average
 from tests.support import assert_same_bits, joined, make_problem, on_the_host, relative_error
 
 # The path
@@ -158,15 +159,16 @@ def test_rows_and_columns_of_the_features_train_alike(monkeypatch, k, way, x64):
 
 @pytest.mark.parametrize("intercept", [True, False])
 def test_compression_keeps_the_path(intercept):
-    params, data = make_problem(4, n=200, d=4, k=2, intercept=intercept)
-    losses = [
-        fit(mse, params, data, learning_rate=0.1, num_steps=100, compress=compress).losses
-        for compress in (None, True, False)
-    ]
-    assert_same_bits(losses[0], losses[1])
-    # What the inner products of 200 rows round, in float32.
-    assert relative_error(losses[1], losses[2]) < 1e-5
-    assert relative_error(losses[1], losses[2]) > 0
+    for n, by_default in [(2_100, 1), (200, 2)]:  # few examples are not worth compressing
+        params, data = make_problem(4, n=n, d=4, k=2, intercept=intercept)
+        losses = [
+            fit(mse, params, data, learning_rate=0.1, num_steps=100, compress=compress).losses
+            for compress in (None, True, False)
+        ]
+        assert_same_bits(losses[0], losses[by_default])
+        # What the inner products of the rows round, in float32.
+        assert relative_error(losses[1], losses[2]) < 1e-5
+        assert relative_error(losses[1], losses[2]) > 0
 
 
 # Going on
@@ -685,6 +687,17 @@ FIT = Fit(PARAMS, *[None] * 10, STATE)
         (TypeError, "params must be Params", {"params": PARAMS.weights}),
         (ValueError, "weights has shape", {"params": OTHER_PARAMS}),
         (ValueError, "state does not fit the data", {"params": STATE, "data": OTHER_DATA}),
+        (
+            ValueError,
+            "step must be at least 0, got -3",
+            {"params": STATE._replace(step=np.int32(-3))},
+        ),
+        (ValueError, "step must be one integer", {"params": STATE._replace(step=0.5)}),
+        (
+            ValueError,
+            "average holds parameters of other shapes",
+            {"params": STATE._replace(average=Average(Params(jnp.zeros(7), None), 0))},
+        ),
         (ValueError, "does not fit the optimizer", {"params": STATE, "optimizer": optax.adam}),
         (ValueError, "needs a key", {"params": STATE, "batch_size": 5}),
         (TypeError, "data must be a Dataset", {"data": DATA.X}),

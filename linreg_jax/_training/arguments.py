@@ -1,6 +1,6 @@
 """The arguments of `fit`: validated, and made values and settings of a program.
 
-Nothing here compiles a program of its own, but for the rate "auto" and for compressing.
+Nothing here compiles a program of its own, but for the rate "auto".
 """
 
 from collections.abc import Callable
@@ -45,6 +45,8 @@ _MAKE_KEY = "pass key=jax.random.key(0), or another seed"
 
 def checked_start(start: Params | TrainState, data: Dataset) -> Params | TrainState:
     """The `Params` or `TrainState` to start from, which must fit the data.
+
+    Whether the optimizer's arrays fit is for `optimizers.check_state` to say.
 
     Raises:
       TypeError, ValueError: neither of the two, shapes that do not fit, more than one dtype.

@@ -20,8 +20,8 @@ _GATHERED = 2**19  # numbers of X gathered at once: 2 MB of float32, shared out 
 _PIECE = 2**15  # the same where they are read by one core: 128 kB of float32
 _HASHED = 2**12  # places of a random order found at once
 _POSITIONS = 2**16  # examples in a period
-_STEPS = 2**10
-_RECORDED = 2**19
+_STEPS = 2**10  # of a period
+_RECORDED = 2**19  # numbers of the parameters that a period may record
 
 Carry = TypeVar("Carry")
 Record = TypeVar("Record")
@@ -128,9 +128,10 @@ def scan_batches(
 ) -> tuple[Carry, Record]:
     """`jax.lax.scan` of `step(carry, batch)` over the mini-batches of some steps in a row.
 
-    The batches are gathered some at a time, in pieces that stay in a cache, and a batch that is a
-    piece by itself is read where it was gathered. Where their number does not divide, the scan has
-    a few steps more, on batches that come after.
+    They are those of `mini_batches`, which gathers where rows are sharded; elsewhere
+    `packing.gather_rows` does. They are gathered some at a time, in pieces that stay in a cache,
+    and a batch that is a piece by itself is read where it was gathered. Where their number does not
+    divide, the scan has a few steps more, on batches that come after.
 
     Args:
       step: `(carry, batch) -> (carry, record)`.
@@ -186,7 +187,10 @@ def _in_pieces(length: int, most: int) -> tuple[int, int]:
 
 
 def _order(key: Array, n: int, steps: Array, batch_size: int) -> Int[Array, "t b"]:
-    """[t, batch_size] the examples of some steps; n - 1 where a last batch has none."""
+    """[t, batch_size] the examples of some steps.
+
+    Places beyond the end of an epoch repeat its last example; `_marked` gives them weight 0.
+    """
     epochs, batches = jnp.divmod(steps, batches_per_epoch(n, batch_size))
     # Two turns at least: XLA makes no loop of one, and would fuse it with the gather that follows.
     size = min(max(_HASHED // batch_size, 1), -(-len(steps) // 2))
@@ -205,7 +209,11 @@ def _order(key: Array, n: int, steps: Array, batch_size: int) -> Int[Array, "t b
 
 
 def _marked(batch: Dataset, step: Array, batch_size: int, n: int) -> Dataset:
-    """The batch of a step, with weights of 0 for what the last of an epoch has too many."""
+    """The batch of a step, with weights of 0 for what the last of an epoch has too many.
+
+    Where nothing else weighs the examples their number is the total weight, and no step adds it up;
+    with a bias column too, that would mark the rows as compressed.
+    """
     if n % batch_size == 0:
         return batch
     first = step % batches_per_epoch(n, batch_size) * batch_size

@@ -1,7 +1,7 @@
 """What a run is compiled for and computes with: its values, its settings, its data, its periods.
 
-There are two units of time: a step, and a period of several, after which the loop looks up: it
-writes down what the steps recorded, measures the validation loss and sees whether the run is over.
+There are two units of time: a step, and a period of several, after which the outer loop writes
+down what the steps recorded, measures the validation loss and sees whether the run is over.
 """
 
 import functools
@@ -38,7 +38,9 @@ _SMALL_BYTES = 512
 # and 0.8 at 100,000 × 10, 0.7 and 0.8 at 100,000 × 100; but 0.9 and 1.2 at 1,000,000 × 32, 1.4 and
 # 2.2 at 131,072 × 512. Larger data than this many numbers stay as they are.
 _MOST_BY_COLUMNS = 2**24
-_FEWEST_BY_COLUMNS = 2**14  # of compressed rows: with fewer the steps take as long either way
+_FEWEST_BY_COLUMNS = 2**14  # of compressed rows: with less the steps take as long either way
+_COMPRESSED_EIGHTFOLD = 8
+_FEWEST_COMPRESSED = 2**13  # numbers of X
 _BY_PRODUCTS = (autodiff(mse).way, vectorized(mse).way)  # the ways that read X in products only
 
 
@@ -200,17 +202,18 @@ def data_for_steps(
 ) -> Dataset:
     """The data that the steps are taken on: compressed, by columns or padded for the same steps.
 
-    All this goes by the shape alone and not by the number of steps, and is a program of its own, so
-    that a run in two parts has the very rows of the run in one. A caller's own function sees the
-    examples as they are.
+    Everything but the number of steps decides, and this is a program of its own, so that a run in
+    two parts has the very rows of the run in one. Compressing pays on many examples: factoring them
+    costs some steps on all of them, and its program takes longer to compile than the loop does. A
+    caller's own function sees the examples as they are.
     """
     if batch_size is not None or has_own_function or not isinstance(loss, Loss):
         return data
     n, d = data.X.shape
     is_squared = loss.is_quadratic
-    pays = (
-        is_squared and data.total_weight is None and n >= 8 * (d + 1 + math.prod(data.y.shape[1:]))
-    )
+    rows = d + 1 + math.prod(data.y.shape[1:])
+    is_large = n >= _COMPRESSED_EIGHTFOLD * rows and n * d >= _FEWEST_COMPRESSED
+    pays = is_squared and data.total_weight is None and is_large
     on_cpu = platform_of(data.X) == "cpu"
     if compress or (compress is None and pays):
         data = compressed(data)

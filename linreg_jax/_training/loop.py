@@ -178,7 +178,7 @@ def step(
 
 
 def _proximal_step(loss: Loss, params: Params, rate: Float[Array, ""]) -> Params:
-    """The parameters after the `prox` of each penalty that is not smooth."""
+    """The parameters after the `prox` of each penalty that is not smooth, one after the other."""
     weights = params.weights
     for penalty in loss.proximal_penalties:
         weights = penalty.prox(weights, rate)

@@ -1,4 +1,4 @@
-"""Optimizers: what `fit` takes, and the arrays of their states."""
+"""Optimizers: what `fit` takes, the arrays of their states, and the update of the parameters."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -72,6 +72,7 @@ def check_state(
     transformation = transformation_of(optimizer, learning_rate)
     if not isinstance(start, TrainState):
         return
+    _check_counts(start)
     expected = jax.eval_shape(lambda params: flat_state(transformation.init(params)), start.params)
     had = [(leaf.shape, leaf.dtype) for leaf in start.optimizer_state]
     wanted = [(leaf.shape, leaf.dtype) for leaf in expected]
@@ -81,6 +82,24 @@ def check_state(
             f"{function_name(optimizer)} needs {_shapes(wanted)}; pass the optimizer that made it, "
             "or state.params to start it afresh"
         )
+
+
+def _check_counts(state: TrainState) -> None:
+    """Raises where a state made by hand does not count its steps, or averages other parameters."""
+    step = state.step
+    if np.ndim(step) != 0 or not jnp.issubdtype(jnp.result_type(step), jnp.integer):
+        raise ValueError(f"the state's step must be one integer, [], got {shown(step)}")
+    if not is_traced(step) and int(step) < 0:
+        raise ValueError(
+            f"the state's step must be at least 0, got {int(step)}: steps taken so far"
+        )
+    shapes = jax.tree.map(jnp.shape, state.params)
+    for name, part in [("average", state.average), ("best", state.best)]:
+        if part is not None and jax.tree.map(jnp.shape, part.params) != shapes:
+            raise ValueError(
+                f"the state's {name} holds parameters of other shapes than its params: pass the "
+                "state that `fit` returned, or state.params to start afresh"
+            )
 
 
 def transformation_of(
@@ -117,9 +136,13 @@ def update_params(
     optimizer_state: tuple[Array, ...],
     batch: Dataset,
 ) -> tuple[Array, Params, Params, tuple[Array, ...]]:
-    """One update: `(value, gradient, new params, new state)`, by plain gradient descent::
+    """One update by the optimizer: `(value, gradient, new params, new state)`.
+
+    With `optax.sgd(learning_rate)` it is plain gradient descent::
 
         params <- params - learning_rate * gradient
+
+    Momentum, the moments of Adam and line searches are inside `transformation.update`, of optax.
 
     Args:
       optimizer, learning_rate: the factory, and what it is called with.

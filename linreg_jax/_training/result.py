@@ -13,15 +13,14 @@ from linreg_jax.model import Params
 
 
 class Status(enum.IntEnum):
-    """Why a run ended. Records hold it as an int32 array, so that a mapped fit has one a run.
+    """Why a run ended. `Fit` and `TrainState` hold it as an int32 array, of a mapped fit one a run.
 
     Attributes:
       RUNNING: 0, not ended: only inside the loop.
       OUT_OF_STEPS: 1, all the steps asked for were taken.
       CONVERGED: 2, the gradient's norm came down to the tolerance.
       STOPPED_EARLY: 3, the validation loss stopped improving.
-      DIVERGED: 4, a loss, gradient or parameter was not finite; the last finite parameters were
-        kept.
+      DIVERGED: 4, the loss or a parameter was not finite; the last finite parameters were kept.
       INTERRUPTED: 5, Ctrl-C, while a progress bar was shown.
       INCREASED: 6, all steps were taken, and the loss of all examples ended larger than it began:
         by more than rounding for full batches, more than twice as large for mini-batches.
