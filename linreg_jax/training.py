@@ -8,6 +8,7 @@ import optax
 from linreg_jax._training.arguments import checked_progress
 from linreg_jax._training.debugging import run_watching_nans
 from linreg_jax._training.loop import train
+from linreg_jax._training.outcome import with_stable_rate
 from linreg_jax._training.prepare import Arguments, prepare
 from linreg_jax._training.progress import Progress, watched
 from linreg_jax._training.result import Average, Best, DivergedError, Fit, Status, TrainState
@@ -140,7 +141,9 @@ def fit(
 
     def run() -> Fit:
         if show is not None:
-            return watched(problem, start, key, settings, show)
-        return train(problem, start, key, settings=settings)
+            fitted = watched(problem, start, key, settings, show)
+        else:
+            fitted = train(problem, start, key, settings=settings)
+        return with_stable_rate(fitted, problem, settings.mesh)
 
     return run_watching_nans(run, problem, settings)

@@ -50,7 +50,7 @@ CALLS: dict[str, tuple[Callable[[Params, Dataset, jax.Array], Any], int]] = {
         lambda params, data, key: trajectory(mse, params, data, learning_rate=0.1, steps=9),
         1,
     ),
-    # The compressed rows, and the run.
+    # X by columns, and the run.
     "fit": (
         lambda params, data, key: fit(mse, params, data, learning_rate=0.1, num_steps=1_000),
         2,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import AbstractMesh, Mesh
@@ -22,6 +23,7 @@ from linreg_jax._sharding.shards import mesh_of, summed_over_devices
 from linreg_jax._training.batches import batches_per_epoch, steps_in_period
 from linreg_jax._training.packing import pack, packs
 from linreg_jax._training.rates import LearningRate
+from linreg_jax._validation import is_traced
 from linreg_jax.compression import compress as compressed
 from linreg_jax.dataset import Dataset, is_compressed
 from linreg_jax.gradients import LossGradient, ValueAndGradient, autodiff, vectorized
@@ -39,6 +41,7 @@ _SMALL_BYTES = 512
 # 2.2 at 131,072 × 512. Larger data than this many numbers stay as they are.
 _MOST_BY_COLUMNS = 2**24
 _FEWEST_BY_COLUMNS = 2**14  # of compressed rows: with less the steps take as long either way
+_COPIED_BY_NUMPY = 2**16  # numbers of X at most, in some 50 microseconds
 _COMPRESSED_EIGHTFOLD = 8
 _FEWEST_COMPRESSED = 2**13  # numbers of X
 _BY_PRODUCTS = (autodiff(mse).way, vectorized(mse).way)  # the ways that read X in products only
@@ -226,9 +229,19 @@ def data_for_steps(
     return data if num_rows == 0 else pad(data, num_rows)
 
 
-@jax.jit
 def _by_columns(data: Dataset) -> Dataset:
-    return data._replace(X=cast(Array, Columns(data.X.T)))
+    """The data with X laid out by columns; a small one by NumPy, which compiles nothing."""
+    X = data.X
+    if is_traced(X) or X.size > _COPIED_BY_NUMPY:
+        columns = _transposed(X)
+    else:
+        columns = jax.device_put(np.ascontiguousarray(jax.device_get(X).T), X.sharding)
+    return data._replace(X=cast(Array, Columns(columns)))
+
+
+@jax.jit
+def _transposed(X: Array) -> Array:
+    return X.T
 
 
 def packed_for_steps(data: Dataset, *, batch_size: int | None, num_shards: int) -> Array | None:
