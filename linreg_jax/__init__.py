@@ -26,6 +26,11 @@ _HOMES = {
     "Inference": "inference",
     "infer": "inference",
     "predict_interval": "inference",
+    "Influence": "_influence",
+    "example_gradients": "_influence",
+    "influence": "_influence",
+    "leverage": "_influence",
+    "sensitivities": "_influence",
     "Loss": "losses",
     "epsilon_insensitive": "losses",
     "half_mse": "losses",
@@ -68,6 +73,13 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from linreg_jax import gradients
+    from linreg_jax._influence import (
+        Influence,
+        example_gradients,
+        influence,
+        leverage,
+        sensitivities,
+    )
     from linreg_jax._standardization import Standardization, standardize
     from linreg_jax._trajectory import Trajectory, trajectory
     from linreg_jax.checking import GradientError, GradientReport, check_gradients
@@ -131,6 +143,7 @@ __all__ = [
     "GradientError",
     "GradientReport",
     "Inference",
+    "Influence",
     "Loss",
     "Params",
     "Solution",
@@ -146,6 +159,7 @@ __all__ = [
     "compress_chunks",
     "diagnose",
     "epsilon_insensitive",
+    "example_gradients",
     "fit",
     "fit_chunks",
     "fold",
@@ -154,10 +168,12 @@ __all__ = [
     "half_sse",
     "huber",
     "infer",
+    "influence",
     "init_params",
     "initialize",
     "invscaling",
     "lasso",
+    "leverage",
     "load",
     "log_cosh",
     "mae",
@@ -170,6 +186,7 @@ __all__ = [
     "residuals",
     "ridge",
     "save",
+    "sensitivities",
     "shard",
     "shard_from_process",
     "shuffled_index",

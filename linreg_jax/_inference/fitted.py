@@ -34,7 +34,7 @@ class Fitted(NamedTuple):
       factored, h, theta: as `least_squares` has them.
       data: y [n, k], the weights in units of `weight_unit`, a power of two.
       weight_unit: [].
-      residuals: [n, k] targets less predictions, in units of y; of zero-weight rows anything.
+      residuals: [n, k] targets less predictions, in units of y; of zero-weight rows too.
     """
 
     factored: Factors
@@ -66,7 +66,7 @@ def least_squares_fit(loss: Loss, data: Dataset, *, intercept: bool) -> Fitted:
         strength = strength / jnp.where(per_square > 0, per_square, 1)
     factored, h = factors(columns, strength, intercept=intercept)
     theta = corrected(factored, h, columns, intercept=intercept)
-    residuals = _residuals(factored, theta, columns, intercept)
+    residuals = _residuals(factored, theta, columns._replace(sample_weight=None), intercept)
     return Fitted(factored, h, theta, columns, unit, residuals)
 
 
@@ -107,6 +107,17 @@ def q_rows(
     D = fit.factored.rows.X.differences(X, b)
     A = jnp.concatenate([D, multiplier[:, None] * float(intercept)], axis=1)
     return fit.factored.forward(A.T).T / jnp.sqrt(fit.weight_unit)
+
+
+def coefficients_of(fit: Fitted, *, intercept: bool) -> Float[Array, "p p"]:
+    """J with dtheta = J dphi, the bias first: from the coordinates of q to the units of X."""
+    identity = jnp.eye(fit.h.shape[0], dtype=fit.h.dtype)
+    back = fit.factored.back(identity) / jnp.sqrt(fit.weight_unit)
+    rows = fit.factored.rows.X
+    weights = back[:-1] / rows.unit[:, None]
+    if not intercept:
+        return weights
+    return jnp.concatenate([back[-1:] - matmul(rows.origin[None, :], back[:-1]), weights])
 
 
 def identified(factored: Factors, *, intercept: bool) -> Array:

@@ -113,6 +113,7 @@ def _sums(
     """Sums over some rows: of squares, of q qᵀ, and of r² q qᵀ as the covariance wants them."""
     block, r = rows
     s, q = weights_and_q(fit, block, intercept=intercept)
+    r = r if block.sample_weight is None else without_zero_weight(r, s)
     y = block.y if block.sample_weight is None else without_zero_weight(block.y, s)
     about = fit.factored.rows.y.centred(y, block.bias_column)
     sums = {
@@ -147,7 +148,8 @@ def _meat(
         scale = n / degrees if kind == "hc1" else 1.0
         return scale * sums["meat"], degrees
     s, q = weights_and_q(fit, fit.data, intercept=intercept)
-    meat, num = of_clusters(s[:, None] * fit.residuals, q, s, clusters)
+    scores = s[:, None] * jnp.where(s[:, None] > 0, fit.residuals, 0)
+    meat, num = of_clusters(scores, q, s, clusters)
     return num / (num - 1) * (n - 1) / degrees * meat, num - 1
 
 

@@ -13,7 +13,7 @@ from jax import lax
 from linreg_jax._algebra.quadratic import penalty_curvature
 from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._inference.covariances import sum_of_outer
-from linreg_jax._inference.fitted import Fitted, weights_and_q
+from linreg_jax._inference.fitted import Fitted, coefficients_of, weights_and_q
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss, example_share
 from linreg_jax._typing import Array, Float
@@ -53,9 +53,7 @@ class Ridge(NamedTuple):
 
 def ridge_of(loss: Loss, data: Dataset, fit: Fitted, weights: Float[Array, "d k"]) -> Ridge:
     """The `Ridge` of a loss's penalties."""
-    identity = jnp.eye(fit.h.shape[0], dtype=data.X.dtype)
-    B = fit.factored.back(identity)[:-1] / jnp.sqrt(fit.weight_unit)
-    B = B / fit.factored.rows.X.unit[:, None]
+    B = coefficients_of(fit, intercept=False)
     curvature, share = penalty_curvature(loss), example_share(loss, data)
     c = jnp.asarray(0.0 if curvature is None else curvature, share.dtype)
     return Ridge(B, c / jnp.where(share > 0, share, 1), weights)
