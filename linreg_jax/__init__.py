@@ -47,6 +47,10 @@ _HOMES = {
     "residuals": "model",
     "lasso": "penalties",
     "ridge": "penalties",
+    "Bootstrap": "resampling",
+    "Jackknife": "resampling",
+    "bootstrap": "resampling",
+    "jackknife": "resampling",
     "load": "saving",
     "save": "saving",
     "adaptive": "schedules",
@@ -103,6 +107,7 @@ if TYPE_CHECKING:
     )
     from linreg_jax.model import Params, init_params, predict, residuals
     from linreg_jax.penalties import lasso, ridge
+    from linreg_jax.resampling import Bootstrap, Jackknife, bootstrap, jackknife
     from linreg_jax.saving import load, save
     from linreg_jax.schedules import adaptive, invscaling
     from linreg_jax.sharding import initialize, replicate, shard, shard_from_process
@@ -132,6 +137,7 @@ else:
 
 
 __all__ = [
+    "Bootstrap",
     "ChunkError",
     "ChunkFit",
     "ChunkState",
@@ -144,6 +150,7 @@ __all__ = [
     "GradientReport",
     "Inference",
     "Influence",
+    "Jackknife",
     "Loss",
     "Params",
     "Solution",
@@ -153,6 +160,7 @@ __all__ = [
     "Trajectory",
     "adaptive",
     "as_dataset",
+    "bootstrap",
     "check_gradients",
     "combine",
     "compress",
@@ -172,6 +180,7 @@ __all__ = [
     "init_params",
     "initialize",
     "invscaling",
+    "jackknife",
     "lasso",
     "leverage",
     "load",

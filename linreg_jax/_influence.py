@@ -10,7 +10,7 @@ from linreg_jax._algebra.linalg import target_columns
 from linreg_jax._algebra.quadratic import penalty_curvature
 from linreg_jax._inference.arguments import check_minimum, checked_loss
 from linreg_jax._inference.deletion import Deletion, deletion, remaining
-from linreg_jax._inference.fitted import least_squares_fit
+from linreg_jax._inference.fitted import Fitted, least_squares_fit
 from linreg_jax._inference.scores import at_minimum
 from linreg_jax._kernels import matmul, per_example, placed
 from linreg_jax._loss import Loss, example_weights
@@ -89,8 +89,8 @@ def influence(
       >>> int(found.cooks_distance.argmax())
       3
     """
-    known, intercept = _checked(data, loss, params, intercept, "influence")
-    at = _deletion(known, data, params, intercept)
+    known, intercept = checked_influence(data, loss, params, intercept, "influence")
+    _, at, _ = deletion_of(known, data, params, intercept)
     found = _influence(at, data, known.is_quadratic, penalty_curvature(known) is not None)
     return _of_one_target(found) if data.y.ndim == 1 else found
 
@@ -114,8 +114,8 @@ def leverage(data: Dataset, *, intercept: bool = True) -> Float[Array, " n"]:
       >>> leverage(as_dataset([[0.0], [1.0], [2.0], [6.0]], [1.0, 3.0, 4.0, 7.0])).sum().round(5)
       Array(2., dtype=float32)
     """
-    _, intercept = _checked(data, mse, None, intercept, "leverage")
-    return _deletion(mse, data, None, intercept).leverages[:, 0]
+    _, intercept = checked_influence(data, mse, None, intercept, "leverage")
+    return deletion_of(mse, data, None, intercept)[1].leverages[:, 0]
 
 
 def sensitivities(
@@ -138,8 +138,8 @@ def sensitivities(
       >>> sensitivities(data).shape
       (4, 2)
     """
-    known, intercept = _checked(data, loss, params, intercept, "sensitivities")
-    at = _deletion(known, data, params, intercept)
+    known, intercept = checked_influence(data, loss, params, intercept, "sensitivities")
+    _, at, _ = deletion_of(known, data, params, intercept)
     found = at.coefficients(-at.psi)
     return found[..., 0] if data.y.ndim == 1 else found
 
@@ -182,9 +182,10 @@ def _example_gradients(loss: Loss, params: Params, data: Dataset) -> Array:
     return A[:, :, None] * score[:, None, :] if score.ndim == 2 else A * score[:, None]
 
 
-def _checked(
+def checked_influence(
     data: Dataset, loss: Loss, params: Params | None, intercept: bool, caller: str
 ) -> tuple[Loss, bool]:
+    """The loss and the intercept, as all of these take them."""
     check_dataset(data)
     known = checked_loss(loss, caller)
     if not known.is_smooth:
@@ -199,14 +200,18 @@ def _checked(
     return known, intercept
 
 
-def _deletion(loss: Loss, data: Dataset, params: Params | None, intercept: bool) -> Deletion:
+def deletion_of(
+    loss: Loss, data: Dataset, params: Params | None, intercept: bool
+) -> tuple[Fitted, Deletion, Float[Array, "p k"]]:
+    """The least-squares fit below, the `Deletion`, and the coefficients with the bias first."""
     loss = placed(loss)
     if loss.is_quadratic:
-        fit = least_squares_fit(loss, data, intercept=intercept)
-        return deletion(loss, data, fit, None, intercept=intercept)
-    fit = least_squares_fit(mse, data, intercept=intercept)
-    found = at_minimum(loss, data, fit, params, intercept=intercept)
-    return deletion(loss, data, fit, found, intercept=intercept)
+        fit, found = least_squares_fit(loss, data, intercept=intercept), None
+    else:
+        fit = least_squares_fit(mse, data, intercept=intercept)
+        found = at_minimum(loss, data, fit, params, intercept=intercept)
+    at, theta = deletion(loss, data, fit, found, intercept=intercept)
+    return fit, at, theta
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from linreg_jax._algebra.inverse import params_in_units
 from linreg_jax._algebra.quadratic import penalty_curvature
 from linreg_jax._inference.fitted import Fitted, coefficients_of, identified, q_rows
 from linreg_jax._inference.minimum import slope, solve_active
@@ -80,8 +81,11 @@ def remaining(leverages: Array) -> Array:
 @functools.partial(jax.jit, static_argnames="intercept")
 def deletion(
     loss: Loss, data: Dataset, fit: Fitted, found: AtMinimum | None, *, intercept: bool
-) -> Deletion:
-    """`Deletion` at the minimum; `found` is None for squared losses, whose fit it is."""
+) -> tuple[Deletion, Float[Array, "p k"]]:
+    """`Deletion` at the minimum, and theta there, NaN where not identified.
+
+    `found` is None for squared losses, whose fit it is.
+    """
     s = jnp.ones_like(data.X[:, 0]) if data.sample_weight is None else data.sample_weight
     q = q_rows(fit, data.X, data.bias_column, bias_multipliers(data), intercept=intercept)
     weighted = jnp.where(s[:, None] > 0, s[:, None] * q, 0)
@@ -90,8 +94,10 @@ def deletion(
     if found is None:
         r = -fit.residuals * fit.factored.rows.y.unit[None, :]
         psi, curvature = r, jnp.ones_like(r)
+        theta = params_in_units(fit.factored.rows, fit.theta, intercept=intercept)
         inverse = jnp.broadcast_to(jnp.eye(p, dtype=q.dtype), (k, p, p))
     else:
+        theta = found.theta
         r, psi, curvature = found.r, loss.psi(found.r), slope(loss, found.r)
         at = jnp.where(s[:, None] > 0, s[:, None] * curvature, 0)
         H = jnp.stack([matmul((at[:, j, None] * q).T, q) for j in range(k)])
@@ -104,4 +110,5 @@ def deletion(
         known = jnp.ones_like(known)
     J = jnp.where(known[:, None], coefficients_of(fit, intercept=intercept), jnp.nan)
     leverages = jnp.where(s[:, None] > 0, s[:, None] * curvature * along, 0)
-    return Deletion(s, r, psi, curvature, leverages, step, gram, q, J)
+    theta = jnp.where(known[:, None], theta, jnp.nan)
+    return Deletion(s, r, psi, curvature, leverages, step, gram, q, J), theta
