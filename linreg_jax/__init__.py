@@ -65,6 +65,7 @@ _HOMES = {
     "ChunkState": "streaming",
     "compress_chunks": "streaming",
     "fit_chunks": "streaming",
+    "infer_chunks": "streaming",
     "open_chunks": "streaming",
     "DivergedError": "training",
     "Fit": "training",
@@ -118,6 +119,7 @@ if TYPE_CHECKING:
         ChunkState,
         compress_chunks,
         fit_chunks,
+        infer_chunks,
         open_chunks,
     )
     from linreg_jax.training import DivergedError, Fit, Status, TrainState, fit
@@ -176,6 +178,7 @@ __all__ = [
     "half_sse",
     "huber",
     "infer",
+    "infer_chunks",
     "influence",
     "init_params",
     "initialize",

@@ -121,9 +121,16 @@ def infer(
     codes = cluster_codes(clusters, covariance, data.X.shape[0])
     precision = weights == "precision"
     found = _estimate(placed(known), params, data, codes, intercept, covariance, precision)
+    return inference_of(found, level, intercept=intercept, single=data.y.ndim == 1)
+
+
+def inference_of(
+    found: Estimate, level: float | Array, *, intercept: bool, single: bool
+) -> Inference:
+    """The `Inference` of an `Estimate`; `single`: of one target, y [n]."""
     quantile = t_quantile(level, found.reference_degrees)
-    level = jnp.asarray(level, data.X.dtype)
-    return _assemble(found, quantile, level, intercept=intercept, single=data.y.ndim == 1)
+    level = jnp.asarray(level, found.theta.dtype)
+    return _assemble(found, quantile, level, intercept=intercept, single=single)
 
 
 def _estimate(

@@ -54,29 +54,47 @@ def estimate(
     fit = least_squares_fit(loss, data, intercept=intercept)
     inverse = None
     if kind == "classical" and penalty_curvature(loss) is None:
-        inverse = _inverse(fit, intercept=intercept)
-    return _estimate(loss, data, fit, inverse, clusters, intercept, kind, precision)
+        inverse = inverse_of_fit(fit, intercept=intercept)
+    return estimate_of_fit(
+        loss,
+        data,
+        fit,
+        inverse,
+        clusters,
+        None,
+        intercept=intercept,
+        kind=kind,
+        precision=precision,
+    )
 
 
 @functools.partial(jax.jit, static_argnames="intercept")
-def _inverse(fit: Fitted, *, intercept: bool) -> Float[Array, "p p"]:
+def inverse_of_fit(fit: Fitted, *, intercept: bool) -> Float[Array, "p p"]:
+    """[p, p] (XᵀSX)⁻¹, refined."""
     Z = refined_inverse(fit.factored, fit.data, intercept=intercept)
     return inverse_in_units(fit.factored.rows, Z, intercept=intercept) / fit.weight_unit
 
 
-@functools.partial(jax.jit, static_argnums=(5, 6, 7))
-def _estimate(
+@functools.partial(jax.jit, static_argnames=("intercept", "kind", "precision"))
+def estimate_of_fit(
     loss: Loss,
     data: Dataset,
     fit: Fitted,
     inverse: Array | None,
     clusters: Array | None,
+    given: dict[str, Array] | None,
+    *,
     intercept: bool,
     kind: str,
     precision: bool,
 ) -> Estimate:
+    """The same of a fit; sums that its rows do not tell, as compressed ones, are `given`."""
     factored = fit.factored
-    sums = sum_over_blocks(lambda rows: _sums(fit, rows, intercept, kind, precision), fit.rows)
+    of_rows = "classical" if given is not None else kind
+    sums = sum_over_blocks(
+        lambda rows: sums_of_rows(fit, rows, intercept, of_rows, precision), fit.rows
+    )
+    sums |= given or {}
     n = sums["rows"] if precision else mean_divisor(data)
     penalized = penalty_curvature(loss) is not None
     constant = (jnp.any(bias_multipliers(data) != 0) * intercept).astype(n.dtype)
@@ -107,7 +125,7 @@ def _estimate(
     )
 
 
-def _sums(
+def sums_of_rows(
     fit: Fitted, rows: tuple[Dataset, Array], intercept: bool, kind: str, precision: bool
 ) -> dict[str, Array]:
     """Sums over some rows: of squares, of q qᵀ, and of r² q qᵀ as the covariance wants them."""
@@ -144,9 +162,12 @@ def _meat(
     """M [k, p, p] and the degrees of freedom of t."""
     if kind == "classical":
         return variance[:, None, None] * sums["hat"][None], degrees
-    if clusters is None:
+    if kind != "cluster":
         scale = n / degrees if kind == "hc1" else 1.0
         return scale * sums["meat"], degrees
+    if clusters is None:
+        num = sums["clusters"]
+        return num / (num - 1) * (n - 1) / degrees * sums["meat"], num - 1
     s, q = weights_and_q(fit, fit.data, intercept=intercept)
     scores = s[:, None] * jnp.where(s[:, None] > 0, fit.residuals, 0)
     meat, num = of_clusters(scores, q, s, clusters)
