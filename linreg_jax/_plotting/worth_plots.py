@@ -1,11 +1,11 @@
 """What coefficients are worth, and what single examples do, as pictures."""
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 from jax.typing import ArrayLike
 from matplotlib.axes import Axes
-from scipy import special
 
 from linreg_jax._inference.result import Inference
 from linreg_jax._influence import Influence
@@ -123,7 +123,8 @@ def plot_quantiles(influence: Influence, *, ax: Axes | None = None) -> Axes:
     values = np.asarray(influence.internally_studentized, float)
     values = np.sort(values[~np.isnan(values)])
     rows, shown = some_rows(len(values))
-    normal = special.ndtri((np.arange(len(values)) + 0.5) / len(values))
+    at = (np.arange(len(values)) + 0.5) / len(values)
+    normal = np.array([NormalDist().inv_cdf(probability) for probability in at])
     ax = axes_or_new(ax)
     ends = normal[[0, -1]]
     ax.plot(ends, ends, "--", color=VERMILLION, label="normal errors")
@@ -136,8 +137,8 @@ def plot_quantiles(influence: Influence, *, ax: Axes | None = None) -> Axes:
 def plot_leverage(influence: Influence, *, ax: Axes | None = None) -> Axes:
     """Studentized residuals against leverages, with contours of Cook's distance.
 
-    On a contour D the studentized residual is ± sqrt(D p (1 - h) / h), p the number of coefficients.
-    The three examples of largest distance bear their row's number.
+    On a contour D the studentized residual is ± sqrt(D p (1 - h) / h), of p coefficients. The
+    three examples of largest distance bear their row's number.
 
     Args:
       influence: what `influence` returned, for one target and a squared loss.
