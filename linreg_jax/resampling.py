@@ -182,7 +182,7 @@ def jackknife(
       >>> data = as_dataset([[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 4.0, 7.0])
       >>> found = jackknife(data)
       >>> f"{found.params.weights[0]:.3f} ± {found.standard_errors.weights[0]:.3f}"
-      '1.900 ± 0.411'
+      '1.900 ± 0.361'
     """
     known, intercept = checked_influence(data, loss, None, intercept, "jackknife")
     level = single_setting("level", level, "a number between 0 and 1", is_between_0_and_1)

@@ -150,7 +150,7 @@ def infer_chunks(
       >>> chunks = [([[0.0], [1.0]], [1.0, 3.0]), ([[2.0], [3.0]], [4.0, 7.0])]
       >>> found = infer_chunks(chunks, covariance="hc1")
       >>> f"{found.params.weights[0]:.3f} ± {found.standard_errors.weights[0]:.3f}"
-      '1.900 ± 0.245'
+      '1.900 ± 0.203'
     """
     return inference.infer_chunks(
         compress_chunks,

@@ -55,7 +55,8 @@ def _restored(found: Inference, job: Job) -> Inference:
         theta[0] = covariance[0] = covariance[:, 0] = np.nan
     error = np.sqrt(np.diag(covariance))
     half = np.asarray(t_quantile(float(found.level), found.reference_degrees)) * error
-    statistic = theta / error
+    with np.errstate(divide="ignore", invalid="ignore"):  # a perfect fit has no errors
+        statistic = theta / error
     p = t_p_values(jnp.asarray(statistic), found.reference_degrees)
 
     def named(values: ArrayLike) -> Params:
