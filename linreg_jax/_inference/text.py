@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 # Fernández-Val 2011, Review of Economic Studies 78.
 _FEWEST_IN_TAIL = 15
 _FAR = 0.1  # standard errors
+_OF_FIT = (
+    (
+        ("residual standard error", "residual_deviation"),
+        ("R²", "r2"),
+        ("adjusted R²", "adjusted_r2"),
+    ),
+    (("F", "f_statistic"), ("log-likelihood", "log_likelihood"), ("AIC", "aic"), ("BIC", "bic")),
+    (("sparsity", "sparsity"),),
+)
 _HEAD = ("", "coefficient", "std. error", "t", "p", "from", "to")
 
 
@@ -70,21 +79,7 @@ def _lines(found: Inference) -> Iterator[str]:
         f"examples {_number(found.num_examples)}, rank {found.rank}, residual degrees of freedom "
         f"{_number(found.degrees_of_freedom)}, condition number {_number(found.condition_number)}"
     )
-    known = [
-        [
-            ("residual standard error", "residual_deviation"),
-            ("R²", "r2"),
-            ("adjusted R²", "adjusted_r2"),
-        ],
-        [
-            ("F", "f_statistic"),
-            ("log-likelihood", "log_likelihood"),
-            ("AIC", "aic"),
-            ("BIC", "bic"),
-        ],
-        [("sparsity", "sparsity")],
-    ]
-    for line in known:
+    for line in _OF_FIT:
         parts = [_named(found, label, name) for label, name in line]
         if any(parts):
             yield ", ".join(filter(None, parts))
