@@ -16,7 +16,7 @@ from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._arithmetic.double_word import add_pairs
 from linreg_jax._inference.covariances import HC_POWERS, in_units, of_clusters, sum_of_outer
 from linreg_jax._inference.distributions import f_p_values
-from linreg_jax._inference.fitted import Fitted, identified, weights_and_q
+from linreg_jax._inference.fitted import Fitted, identified, q_rows, weights_and_q
 from linreg_jax._inference.least_squares import Estimate, wald
 from linreg_jax._inference.minimum import Ridge, newton, ridge_of, slope, solve_active
 from linreg_jax._inference.sparsity import (
@@ -29,7 +29,7 @@ from linreg_jax._inference.sparsity import (
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
 from linreg_jax._typing import Array, Int
-from linreg_jax.dataset import Dataset, mean_divisor
+from linreg_jax.dataset import Dataset, bias_multipliers, mean_divisor
 from linreg_jax.model import Params, residuals
 
 _ON_A_KINK = 64  # roundings of a target: residuals so small lie on the kink
@@ -80,8 +80,9 @@ def at_minimum(
         theta = params_in_units(
             rows, add_pairs(fit.theta, (step, jnp.zeros_like(step))), intercept=intercept
         )
-        _, q = weights_and_q(fit, fit.data, intercept=intercept)
-        r = r0 + matmul(q, phi)
+        # Of zero-weight rows too, so not by what is summed.
+        b, multiplier = data.bias_column, bias_multipliers(data)
+        r = r0 + matmul(q_rows(fit, data.X, b, multiplier, intercept=intercept), phi)
         ridge = ridge._replace(weights=ridge.weights + matmul(ridge.B, phi))
     else:
         r = residuals(params, data).reshape(fit.residuals.shape)
@@ -116,7 +117,8 @@ def estimate_by_scores(
     s = jnp.ones_like(data.X[:, 0]) if data.sample_weight is None else data.sample_weight
     counts = (s > 0).astype(s.dtype) if precision else s
     n = jnp.sum(counts) if precision else mean_divisor(data)
-    kinks = [] if loss.is_smooth else jumps(loss, found.r, fit.data.y, counts)
+    r, y = (jnp.where(s[:, None] > 0, a, 0) for a in (found.r, fit.data.y))
+    kinks = [] if loss.is_smooth else jumps(loss, r, y, counts)
     rows = (fit.rows[0], found.r)
 
     def total(leverages_by: Array | None) -> dict[str, Array]:
