@@ -122,6 +122,8 @@ def bootstrap(
     known = placed(known)
     ridge = ridge_of(known, data, fit, theta[int(intercept) :])
     if known.is_quadratic:
+        bound = jnp.asarray(known.curvature_bound, theta.dtype)
+        ridge = ridge._replace(curvature=ridge.curvature / bound)  # beside Σ s r² / 2
         moved = draws_of_squares(key, num_samples, at, ridge)
     else:
         moved = draws_by_newton(key, num_samples, known, fit, at, ridge, intercept)
