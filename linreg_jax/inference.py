@@ -202,7 +202,8 @@ def predict_interval(
       kind: "mean" or "observation".
 
     Returns:
-      `(lower, upper)`, [m] or [m, k] each; NaN where a coefficient is not identified.
+      `(lower, upper)`, [m] or [m, k] each; NaN where a coefficient is not identified, and for an
+      observation where the loss has no residual_deviation (`mae`, `quantile`).
 
     Raises:
       TypeError: not an `Inference`.
