@@ -91,8 +91,7 @@ def influence(
     """
     known, intercept = checked_influence(data, loss, params, intercept, "influence")
     _, at, _ = deletion_of(known, data, params, intercept)
-    found = _influence(at, data, known.is_quadratic, penalty_curvature(known) is not None)
-    return _of_one_target(found) if data.y.ndim == 1 else found
+    return _influence(at, data, known.is_quadratic, penalty_curvature(known) is not None)
 
 
 def leverage(data: Dataset, *, intercept: bool = True) -> Float[Array, " n"]:
@@ -141,8 +140,13 @@ def sensitivities(
     """
     known, intercept = checked_influence(data, loss, params, intercept, "sensitivities")
     _, at, _ = deletion_of(known, data, params, intercept)
+    return _sensitivities(at, data.y.ndim == 1)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _sensitivities(at: Deletion, single: bool) -> Array:
     found = at.coefficients(-at.psi)
-    return found[..., 0] if data.y.ndim == 1 else found
+    return found[..., 0] if single else found
 
 
 def example_gradients(loss: Loss, params: Params, data: Dataset) -> Float[Array, " n p *k"]:
@@ -232,7 +236,7 @@ def _influence(at: Deletion, data: Dataset, squared: bool, penalized: bool) -> I
     without = r + jnp.sum(moved * at.q[:, None, :], axis=2)
     unknown = jnp.full_like(r, jnp.nan)
     external = jnp.sqrt(s) * r / jnp.sqrt(others * left) if squared else unknown
-    return Influence(
+    found = Influence(
         residuals=r,
         leverages=at.leverages,
         internally_studentized=(
@@ -246,7 +250,4 @@ def _influence(at: Deletion, data: Dataset, squared: bool, penalized: bool) -> I
         predictions=target_columns(data.y) + without,
         press=jnp.sum(jnp.where(s > 0, s * without * without, 0), axis=0),
     )
-
-
-def _of_one_target(found: Influence) -> Influence:
-    return jax.tree.map(lambda leaf: leaf[..., 0], found)
+    return jax.tree.map(lambda leaf: leaf[..., 0], found) if data.y.ndim == 1 else found

@@ -21,7 +21,7 @@ from linreg_jax._inference.fitted import least_squares_fit
 from linreg_jax._inference.least_squares import Estimate, estimate
 from linreg_jax._inference.result import Inference
 from linreg_jax._inference.scores import at_minimum, estimate_by_scores
-from linreg_jax._kernels import matmul, placed
+from linreg_jax._kernels import matmul, on_device, placed
 from linreg_jax._loss import Loss, example_weights
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag, is_between_0_and_1, shape_text, shown, single_setting
@@ -129,7 +129,7 @@ def inference_of(
 ) -> Inference:
     """The `Inference` of an `Estimate`; `single`: of one target, y [n]."""
     quantile = t_quantile(level, found.reference_degrees)
-    level = jnp.asarray(level, found.theta.dtype)
+    level = on_device(level, found.theta.dtype)
     return _assemble(found, quantile, level, intercept=intercept, single=single)
 
 

@@ -14,9 +14,8 @@ from linreg_jax._inference.bootstrap import (
 )
 from linreg_jax._inference.deletion import Deletion
 from linreg_jax._inference.distributions import t_quantile
-from linreg_jax._inference.minimum import ridge_of
 from linreg_jax._influence import checked_influence, deletion_of
-from linreg_jax._kernels import matmul, placed
+from linreg_jax._kernels import matmul, on_device, placed
 from linreg_jax._loss import Loss
 from linreg_jax._typing import Array, Float, Int
 from linreg_jax._validation import (
@@ -120,14 +119,11 @@ def bootstrap(
     level = single_setting("level", level, "a number between 0 and 1", is_between_0_and_1)
     fit, at, theta = deletion_of(known, data, None, intercept)
     known = placed(known)
-    ridge = ridge_of(known, data, fit, theta[int(intercept) :])
     if known.is_quadratic:
-        bound = jnp.asarray(known.curvature_bound, theta.dtype)
-        ridge = ridge._replace(curvature=ridge.curvature / bound)  # beside Σ s r² / 2
-        moved = draws_of_squares(key, num_samples, at, ridge)
+        moved = draws_of_squares(key, num_samples, known, data, fit, at, theta)
     else:
-        moved = draws_by_newton(key, num_samples, known, fit, at, ridge, intercept)
-    level = jnp.asarray(level, theta.dtype)
+        moved = draws_by_newton(key, num_samples, known, data, fit, at, theta, intercept)
+    level = on_device(level, theta.dtype)
     return _summary(theta, moved, at, level, intercept, data.y.ndim == 1)
 
 
@@ -189,15 +185,15 @@ def jackknife(
     known, intercept = checked_influence(data, loss, None, intercept, "jackknife")
     level = single_setting("level", level, "a number between 0 and 1", is_between_0_and_1)
     _, at, theta = deletion_of(known, data, None, intercept)
-    n = jnp.sum((at.s > 0).astype(theta.dtype))
-    quantile = t_quantile(level, n - 1)
-    return _jackknife(theta, at, n, quantile, intercept, data.y.ndim == 1)
+    quantile = t_quantile(level, at.spare)
+    return _jackknife(theta, at, quantile, intercept, data.y.ndim == 1)
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5))
+@functools.partial(jax.jit, static_argnums=(3, 4))
 def _jackknife(
-    theta: Array, at: Deletion, n: Array, quantile: Array, intercept: bool, single: bool
+    theta: Array, at: Deletion, quantile: Array, intercept: bool, single: bool
 ) -> Jackknife:
+    n = at.spare + 1
     counted = at.s[:, None, None] > 0
     changes = jnp.where(counted, at.coefficients(-at.per_left_out()), 0)
     mean = jnp.sum(changes, axis=0) / n

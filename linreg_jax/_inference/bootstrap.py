@@ -15,10 +15,11 @@ from jax.scipy.special import ndtr, ndtri
 from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._inference.deletion import Deletion
 from linreg_jax._inference.fitted import Fitted
-from linreg_jax._inference.minimum import Ridge, newton
+from linreg_jax._inference.minimum import newton, ridge_of
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
 from linreg_jax._typing import Array, Float
+from linreg_jax.dataset import Dataset
 
 _DRAWN_AT_ONCE = 2**22  # weights of one batch of draws
 _PRODUCTS_AT_ONCE = 2**23
@@ -36,9 +37,12 @@ def drawn_weights(key: Array, s: Float[Array, " n"]) -> Float[Array, " n"]:
 
 @functools.partial(jax.jit, static_argnums=1)
 def draws_of_squares(
-    key: Array, num_samples: int, at: Deletion, ridge: Ridge
+    key: Array, num_samples: int, loss: Loss, data: Dataset, fit: Fitted, at: Deletion, theta: Array
 ) -> Float[Array, "m p k"]:
     """[num_samples, p, k] what is added to the coefficients in each draw; NaN where none fit."""
+    ridge = ridge_of(loss, data, fit, theta[theta.shape[0] - data.X.shape[1] :])
+    bound = jnp.asarray(loss.curvature_bound, theta.dtype)
+    ridge = ridge._replace(curvature=ridge.curvature / bound)  # beside Σ s r² / 2
     k, p = at.r.shape[1], at.q.shape[1]
     a, b = jnp.triu_indices(p)
     on = jnp.diagonal(at.gram) > 0
@@ -74,24 +78,26 @@ def _solved(H: Array, g: Array, on: Array) -> Array:
     return jnp.where(enough, found, jnp.nan)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 6))
+@functools.partial(jax.jit, static_argnums=(1, 7))
 def draws_by_newton(
     key: Array,
     num_samples: int,
     loss: Loss,
+    data: Dataset,
     fit: Fitted,
     at: Deletion,
-    ridge: Ridge,
+    theta: Array,
     intercept: bool,
 ) -> Float[Array, "m p k"]:
     """The same for another smooth loss, by Newton's steps from its least on all examples."""
+    ridge = ridge_of(loss, data, fit, theta[theta.shape[0] - data.X.shape[1] :])
     on = jnp.diagonal(at.gram) > 0
     p = at.q.shape[1]
 
     def of_key(key: Array) -> Array:
         w = drawn_weights(key, at.s)
-        data = fit.data._replace(sample_weight=w / fit.weight_unit)
-        phi = newton(loss, fit._replace(data=data), at.r, ridge, on, intercept=intercept)
+        drawn = fit.data._replace(sample_weight=w / fit.weight_unit)
+        phi = newton(loss, fit._replace(data=drawn), at.r, ridge, on, intercept=intercept)
         gram = matmul((w[:, None] * at.q).T, at.q)
         return phi + 0 * _solved(gram, jnp.ones((p, 1), w.dtype), on)
 

@@ -31,6 +31,7 @@ class Deletion(NamedTuple):
 
     Attributes:
       s: [n] weights.
+      spare: [] rows that have a weight, but for one.
       r, psi, curvature, leverages: [n, k] predictions less targets, psi, psi' and leverages.
       step: [n, k, p] v, in the coordinates of q.
       gram: [p, p] Σ s q qᵀ.
@@ -39,6 +40,7 @@ class Deletion(NamedTuple):
     """
 
     s: Array
+    spare: Array
     r: Array
     psi: Array
     curvature: Array
@@ -111,4 +113,5 @@ def deletion(
     J = jnp.where(known[:, None], coefficients_of(fit, intercept=intercept), jnp.nan)
     leverages = jnp.where(s[:, None] > 0, s[:, None] * curvature * along, 0)
     theta = jnp.where(known[:, None], theta, jnp.nan)
-    return Deletion(s, r, psi, curvature, leverages, step, gram, q, J), theta
+    spare = jnp.sum((s > 0).astype(s.dtype)) - 1
+    return Deletion(s, spare, r, psi, curvature, leverages, step, gram, q, J), theta
