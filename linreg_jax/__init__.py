@@ -26,6 +26,11 @@ _HOMES = {
     "Inference": "inference",
     "infer": "inference",
     "predict_interval": "inference",
+    "Influence": "_influence",
+    "example_gradients": "_influence",
+    "influence": "_influence",
+    "leverage": "_influence",
+    "sensitivities": "_influence",
     "Loss": "losses",
     "epsilon_insensitive": "losses",
     "half_mse": "losses",
@@ -42,6 +47,10 @@ _HOMES = {
     "residuals": "model",
     "lasso": "penalties",
     "ridge": "penalties",
+    "Bootstrap": "resampling",
+    "Jackknife": "resampling",
+    "bootstrap": "resampling",
+    "jackknife": "resampling",
     "load": "saving",
     "save": "saving",
     "adaptive": "schedules",
@@ -56,6 +65,7 @@ _HOMES = {
     "ChunkState": "streaming",
     "compress_chunks": "streaming",
     "fit_chunks": "streaming",
+    "infer_chunks": "streaming",
     "open_chunks": "streaming",
     "DivergedError": "training",
     "Fit": "training",
@@ -68,6 +78,13 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from linreg_jax import gradients
+    from linreg_jax._influence import (
+        Influence,
+        example_gradients,
+        influence,
+        leverage,
+        sensitivities,
+    )
     from linreg_jax._standardization import Standardization, standardize
     from linreg_jax._trajectory import Trajectory, trajectory
     from linreg_jax.checking import GradientError, GradientReport, check_gradients
@@ -91,6 +108,7 @@ if TYPE_CHECKING:
     )
     from linreg_jax.model import Params, init_params, predict, residuals
     from linreg_jax.penalties import lasso, ridge
+    from linreg_jax.resampling import Bootstrap, Jackknife, bootstrap, jackknife
     from linreg_jax.saving import load, save
     from linreg_jax.schedules import adaptive, invscaling
     from linreg_jax.sharding import initialize, replicate, shard, shard_from_process
@@ -101,6 +119,7 @@ if TYPE_CHECKING:
         ChunkState,
         compress_chunks,
         fit_chunks,
+        infer_chunks,
         open_chunks,
     )
     from linreg_jax.training import DivergedError, Fit, Status, TrainState, fit
@@ -120,6 +139,7 @@ else:
 
 
 __all__ = [
+    "Bootstrap",
     "ChunkError",
     "ChunkFit",
     "ChunkState",
@@ -131,6 +151,8 @@ __all__ = [
     "GradientError",
     "GradientReport",
     "Inference",
+    "Influence",
+    "Jackknife",
     "Loss",
     "Params",
     "Solution",
@@ -140,12 +162,14 @@ __all__ = [
     "Trajectory",
     "adaptive",
     "as_dataset",
+    "bootstrap",
     "check_gradients",
     "combine",
     "compress",
     "compress_chunks",
     "diagnose",
     "epsilon_insensitive",
+    "example_gradients",
     "fit",
     "fit_chunks",
     "fold",
@@ -154,10 +178,14 @@ __all__ = [
     "half_sse",
     "huber",
     "infer",
+    "infer_chunks",
+    "influence",
     "init_params",
     "initialize",
     "invscaling",
+    "jackknife",
     "lasso",
+    "leverage",
     "load",
     "log_cosh",
     "mae",
@@ -170,6 +198,7 @@ __all__ = [
     "residuals",
     "ridge",
     "save",
+    "sensitivities",
     "shard",
     "shard_from_process",
     "shuffled_index",

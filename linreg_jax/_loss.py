@@ -75,8 +75,7 @@ class Loss(Pytree):
         """The derivative of rho, by hand; elementwise, any shape."""
         raise TypeError(f"{type(self).__name__} must define rho and psi")
 
-    # What a loss is. A subclass states what differs, as a property or as an attribute of the class.
-
+    # What a loss is; a subclass states what differs, as a property or as an attribute of the class.
     @property
     def is_quadratic(self) -> bool:
         """Whether the loss is squared: rho(r) is curvature_bound r² / 2."""
@@ -101,6 +100,11 @@ class Loss(Pytree):
     def curvature_bound(self) -> float | Array | None:
         """An upper bound of the size of psi's slope; None: unknown, or there is none."""
         return None
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether psi has no jumps: its slope is bounded, or there are no kinks."""
+        return self.curvature_bound is not None or not self.kinks
 
     @property
     def is_quadratic_in_params(self) -> bool:

@@ -1,116 +1,83 @@
-"""What the coefficients of a least-squares fit are worth."""
+"""What the coefficients of a fit are worth."""
 
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from linreg_jax._algebra.quadratic import require_quadratic
 from linreg_jax._conversion import as_numeric
-from linreg_jax._inference.distributions import t_p_values, t_quantile
-from linreg_jax._inference.least_squares import Estimate, estimate
-from linreg_jax._inference.text import as_table
-from linreg_jax._kernels import matmul, placed
-from linreg_jax._loss import Loss
-from linreg_jax._typing import Array, Float, Int
-from linreg_jax._validation import (
-    flag,
-    is_between_0_and_1,
-    is_traced,
-    require_shape,
-    shape_text,
-    shown,
-    single_setting,
+from linreg_jax._inference.arguments import (
+    COVARIANCES,
+    check_choice,
+    check_minimum,
+    checked_loss,
+    cluster_codes,
+    refuse_compressed,
+    refuse_leverages,
 )
-from linreg_jax.dataset import Dataset, check_dataset, is_compressed
+from linreg_jax._inference.distributions import t_p_values, t_quantile
+from linreg_jax._inference.fitted import least_squares_fit
+from linreg_jax._inference.least_squares import Estimate, estimate
+from linreg_jax._inference.result import Inference
+from linreg_jax._inference.scores import at_minimum, estimate_by_scores
+from linreg_jax._kernels import matmul, on_device, placed
+from linreg_jax._loss import Loss, example_weights
+from linreg_jax._typing import Array, Float
+from linreg_jax._validation import flag, is_between_0_and_1, shape_text, shown, single_setting
+from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import mse
 from linreg_jax.model import Params
-
-_COVARIANCES = ("classical", "hc0", "hc1", "hc2", "hc3", "cluster")
-
-
-class Inference(NamedTuple):
-    """What `infer` found; `print` shows it as a table.
-
-    With several targets every number of a fit is [k]. What the data do not identify (a feature
-    that others make up, a constant one beside the bias) is NaN.
-
-    Attributes:
-      params: `Params`, the coefficients.
-      standard_errors, statistics, p_values, lower, upper: `Params` of each coefficient's standard
-        error, coefficient / standard error, two-sided p by t, and interval.
-      covariance: [p, p] of the coefficients, the bias first; [k, p, p] for k targets.
-      residual_deviation: residual standard error, sqrt(Σ s r² / degrees_of_freedom).
-      r2, adjusted_r2: about the mean; about 0 without an intercept, as statsmodels has it.
-      f_statistic, f_p_value: that all weights are 0. By the residuals for the classical covariance,
-        a Wald test with the others; NaN with ridge, and where clusters are no more than weights.
-      log_likelihood, aic, bic: for normal errors; the variance does not count as a parameter.
-      rank: [] of the features, as in `Solution`.
-      degrees_of_freedom: [] n - rank (- 1 with an intercept); n - trace of the hat matrix with
-        ridge.
-      condition_number: [] as in `Solution`.
-      num_examples: [] n.
-      reference_degrees: [] degrees of freedom of t: those above, or clusters - 1.
-      level: [] of the intervals.
-    """
-
-    params: Params
-    standard_errors: Params
-    statistics: Params
-    p_values: Params
-    lower: Params
-    upper: Params
-    covariance: Float[Array, " *k p p"]
-    residual_deviation: Float[Array, " *k"]
-    r2: Float[Array, " *k"]
-    adjusted_r2: Float[Array, " *k"]
-    f_statistic: Float[Array, " *k"]
-    f_p_value: Float[Array, " *k"]
-    log_likelihood: Float[Array, " *k"]
-    aic: Float[Array, " *k"]
-    bic: Float[Array, " *k"]
-    rank: Int[Array, ""]
-    degrees_of_freedom: Float[Array, ""]
-    condition_number: Float[Array, ""]
-    num_examples: Float[Array, ""]
-    reference_degrees: Float[Array, ""]
-    level: Float[Array, ""]
-
-    def __str__(self) -> str:
-        known = not any(is_traced(leaf) for leaf in jax.tree.leaves(self))
-        return as_table(self) if known and jnp.ndim(self.rank) == 0 else repr(self)
 
 
 def infer(
     data: Dataset,
     loss: Loss = mse,
     *,
+    params: Params | None = None,
     intercept: bool = True,
     covariance: Literal["classical", "hc0", "hc1", "hc2", "hc3", "cluster"] = "classical",
     level: float | Array = 0.95,
     clusters: Any = None,
     weights: Literal["frequency", "precision"] = "frequency",
 ) -> Inference:
-    """Standard errors, tests and intervals of the exact minimiser of a squared loss.
+    """Standard errors, tests and intervals of the parameters where a loss is least.
 
-    With H = XᵀSX + Λ (the bias's column in X, Λ of ridge), residuals r and leverages h::
+    Of a squared loss, with H = XᵀSX + Λ (the bias's column in X, Λ of ridge), residuals r and
+    leverages h::
 
         classical   σ² H⁻¹ XᵀSX H⁻¹, σ² = Σ s r² / degrees of freedom
         hc0 to hc3  H⁻¹ Σ s r² c x xᵀ H⁻¹ with c = 1, n / degrees of freedom, 1/(1-h), 1/(1-h)²
         cluster     H⁻¹ Σ_g u_g u_gᵀ H⁻¹ G/(G-1) (n-1)/degrees of freedom, u_g = Σ_{i in g} s r x
 
-    With ridge it is the covariance of the estimator as it is, biased; the bias is not in it.
-    Coefficients and the classical covariance come from the factor of `solve`, refined in
-    double-word arithmetic; the others are right to the condition number times eps.
+    Of another smooth loss the scores psi(r) take the place of the residuals, and H is
+    Σ s psi'(r) x xᵀ + Λ, with s psi'(r) xᵀH⁻¹x as leverages. "classical" is Huber's for errors that
+    are alike, statsmodels' RLM with cov="H1" at a fixed scale (its H2 and H3 estimate the same)::
+
+        K² Σ s psi² / degrees of freedom / mean(psi')² (XᵀSX)⁻¹
+        K = 1 + p/n var(psi') / mean(psi')²
+
+    Where psi jumps (`mae`, `quantile`) the density f of the residuals at the kink stands for psi',
+    by Epanechnikov's kernel and the bandwidth of Hall and Sheather. "classical" takes one f for all
+    examples, level (1 - level) / f² (XᵀSX)⁻¹, QuantReg's vcov="iid" in statsmodels; "hc0" is
+    Powell's sandwich, H = Σ s f(x) x xᵀ. (statsmodels' "robust" keeps one f, which is right where
+    errors are alike only.) At extreme levels few residuals lie there, and `print` warns.
+
+    With ridge it is the covariance of the estimator as it is, biased; the bias is not in it. t's
+    degrees of freedom are the residuals' for every loss; RLM takes the normal distribution.
+    Coefficients and the classical covariance of squared losses come from the factor of `solve`,
+    refined in double-word arithmetic; the others are right to the condition number times eps.
+    A smooth loss is minimised by Newton's steps from least squares.
 
     t and F probabilities are computed on the device. t's quantile, which the intervals need, is
     scipy's, on the host; inside `jit` the program calls it there.
 
     Args:
-      data: a `Dataset`; X [n, d], y [n] or [n, k]. A compressed one gives the classical covariance.
-      loss: `mse`, `half_mse`, `sse` or `half_sse`, with ridge penalties or none.
+      data: a `Dataset`; X [n, d], y [n] or [n, k]. A compressed one gives the classical covariance
+        of squared losses.
+      loss: any of this package, or one of your own, with ridge penalties or none.
+      params: where the loss is least, such as a fit's; taken as they are, see
+        `Inference.distance_to_minimum`. None: found here, unless psi jumps. Not for squared losses.
       intercept: whether the model has a bias.
       covariance: which one, as above.
       level: of the intervals, between 0 and 1.
@@ -125,11 +92,13 @@ def infer(
 
     Raises:
       TypeError: not a `Dataset`, not a loss of this package, or an intercept that is no bool.
-      ValueError: a loss that is not squared, a lasso penalty, an unknown covariance, clusters
-        without "cluster" or the other way round, or compressed rows where more than them is needed.
+      ValueError: a lasso penalty, an unknown covariance, HC2 or HC3 where psi jumps, clusters
+        without "cluster" or the other way round, params missing or out of place, or compressed rows
+        where more than them is needed.
 
     Source: White 1980, Econometrica 48; MacKinnon and White 1985, Journal of Econometrics 29; Liang
-    and Zeger 1986, Biometrika 73.
+    and Zeger 1986, Biometrika 73; Huber 1981, Robust Statistics, 7.6; Koenker 2005, Quantile
+    Regression, 3.4.
 
     Example:
       >>> data = as_dataset([[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 4.0, 7.0])
@@ -140,25 +109,45 @@ def infer(
       '0.76 to 3.04'
     """
     check_dataset(data)
-    require_quadratic(loss, "infer")
-    _check_choice("covariance", covariance, _COVARIANCES)
-    _check_choice("weights", weights, ("frequency", "precision"))
-    if is_compressed(data):
-        _refuse_compressed(covariance, weights)
+    known = checked_loss(loss, "infer")
+    intercept = flag("intercept", intercept)
+    check_choice("covariance", covariance, COVARIANCES)
+    check_choice("weights", weights, ("frequency", "precision"))
+    check_minimum(known, params, data, intercept=intercept)
+    refuse_leverages(known, covariance)
+    refuse_compressed(data, covariance, weights)
     rule = "a number between 0 and 1"
     level = single_setting("level", level, rule, is_between_0_and_1)
-    codes = _cluster_codes(clusters, covariance, data.X.shape[0])
-    found = estimate(
-        placed(loss),
-        data,
-        codes,
-        intercept=flag("intercept", intercept),
-        kind=covariance,
-        precision=weights == "precision",
-    )
+    codes = cluster_codes(clusters, covariance, data.X.shape[0])
+    precision = weights == "precision"
+    found = _estimate(placed(known), params, data, codes, intercept, covariance, precision)
+    return inference_of(found, level, intercept=intercept, single=data.y.ndim == 1)
+
+
+def inference_of(
+    found: Estimate, level: float | Array, *, intercept: bool, single: bool
+) -> Inference:
+    """The `Inference` of an `Estimate`; `single`: of one target, y [n]."""
     quantile = t_quantile(level, found.reference_degrees)
-    level = jnp.asarray(level, data.X.dtype)
-    return _assemble(found, quantile, level, intercept=bool(intercept), single=data.y.ndim == 1)
+    level = on_device(level, found.theta.dtype)
+    return _assemble(found, quantile, level, intercept=intercept, single=single)
+
+
+def _estimate(
+    loss: Loss,
+    params: Params | None,
+    data: Dataset,
+    codes: Array | None,
+    intercept: bool,
+    kind: str,
+    precision: bool,
+) -> Estimate:
+    if loss.is_quadratic:
+        return estimate(loss, data, codes, intercept=intercept, kind=kind, precision=precision)
+    example_weights(loss, data)  # raises where the data or the loss will not do
+    fit = least_squares_fit(mse, data, intercept=intercept)
+    found = at_minimum(loss, data, fit, params, intercept=intercept)
+    return estimate_by_scores(loss, data, fit, found, codes, intercept, kind, precision)
 
 
 @functools.partial(jax.jit, static_argnames=("intercept", "single"))
@@ -213,7 +202,8 @@ def predict_interval(
       kind: "mean" or "observation".
 
     Returns:
-      `(lower, upper)`, [m] or [m, k] each; NaN where a coefficient is not identified.
+      `(lower, upper)`, [m] or [m, k] each; NaN where a coefficient is not identified, and for an
+      observation where the loss has no residual_deviation (`mae`, `quantile`).
 
     Raises:
       TypeError: not an `Inference`.
@@ -227,7 +217,7 @@ def predict_interval(
     """
     if not isinstance(inference, Inference):
         raise TypeError(f"inference must be an Inference, got {shown(inference)}: infer makes one")
-    _check_choice("kind", kind, ("mean", "observation"))
+    check_choice("kind", kind, ("mean", "observation"))
     rule = "a number between 0 and 1"
     level = single_setting("level", level, rule, is_between_0_and_1)
     X = jnp.asarray(as_numeric("X", X), inference.params.weights.dtype)
@@ -255,41 +245,3 @@ def _interval(
     center = matmul(A, coefficients)
     half = quantile * jnp.sqrt(variance).reshape(center.shape)
     return center - half, center + half
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        listed = ", ".join(f'"{choice}"' for choice in choices)
-        raise ValueError(f"{name} must be one of {listed}, got {shown(value)}")
-
-
-def _refuse_compressed(covariance: str, weights: str) -> None:
-    if covariance != "classical":
-        raise ValueError(
-            f'data is compressed, and covariance "{covariance}" needs every example: compressed '
-            'rows keep what "classical" needs alone; pass the original data'
-        )
-    if weights == "precision":
-        raise ValueError(
-            'data is compressed, and weights "precision" need the number of examples: compressed '
-            "rows keep the sum of the weights alone; pass the original data"
-        )
-
-
-def _cluster_codes(clusters: Any, covariance: str, n: int) -> Array | None:
-    if (clusters is not None) != (covariance == "cluster"):
-        raise ValueError(
-            'clusters and covariance "cluster" go together, got clusters '
-            f'{shown(clusters)} and covariance "{covariance}": pass both or neither'
-        )
-    if clusters is None:
-        return None
-    if not isinstance(clusters, jax.Array):
-        clusters = np.asarray(clusters)
-    require_shape("clusters", clusters, (n,), f"one cluster for each example is [{n}]")
-    if is_traced(clusters):
-        return clusters
-    codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
-    if codes.max() == 0:
-        raise ValueError("clusters holds one cluster: their covariance needs 2 or more")
-    return jnp.asarray(codes.astype(np.int32))

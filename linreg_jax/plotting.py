@@ -25,6 +25,12 @@ from linreg_jax._plotting.fit_picture import FitPicture
 from linreg_jax._plotting.loss_curves import plot_losses
 from linreg_jax._plotting.rate_plots import plot_learning_rates
 from linreg_jax._plotting.surface_plots import plot_surface
+from linreg_jax._plotting.worth_plots import (
+    plot_coefficients,
+    plot_leverage,
+    plot_quantiles,
+    plot_residuals,
+)
 from linreg_jax.checking import GradientReport
 from linreg_jax.dataset import Dataset
 from linreg_jax.model import Params
@@ -32,10 +38,14 @@ from linreg_jax.model import Params
 __all__ = [
     "animate",
     "film_writer",
+    "plot_coefficients",
     "plot_fit",
     "plot_gradient_check",
     "plot_learning_rates",
+    "plot_leverage",
     "plot_losses",
+    "plot_quantiles",
+    "plot_residuals",
     "plot_surface",
 ]
 

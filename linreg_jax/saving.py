@@ -27,6 +27,7 @@ import numpy as np
 
 from linreg_jax._archive import MARK, as_archive, read_archive, require_whole
 from linreg_jax._files import write_whole
+from linreg_jax._inference.result import Inference
 from linreg_jax._standardization import Standardization
 from linreg_jax._streaming.result import ChunkState
 from linreg_jax._training.result import Average, Best, Fit, TrainState
@@ -39,6 +40,7 @@ from linreg_jax.tables import ColumnModel
 Record = (
     Dataset
     | Fit
+    | Inference
     | Params
     | Solution
     | Standardization
@@ -75,7 +77,7 @@ def save(result: Record, path: str | os.PathLike[str]) -> None:
 
     Args:
       result: a `Fit`, `TrainState`, `ChunkState`, `Params`, `Dataset`, `Standardization`,
-        `Solution` or `ColumnModel`, of arrays of any dtype.
+        `Solution`, `Inference` or `ColumnModel`, of arrays of any dtype.
       path: the file, in a folder that exists; one of that name is replaced. No ending is added.
 
     Raises:

@@ -1,16 +1,21 @@
 """Data larger than memory, or that comes in pieces: chunk after chunk."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
+from linreg_jax._inference.result import Inference
+from linreg_jax._loss import Loss
+from linreg_jax._streaming import inference
 from linreg_jax._streaming.chunks import ChunkError, Kind, as_chunk, naming_chunk, require_same
 from linreg_jax._streaming.files import open_chunks
 from linreg_jax._streaming.moments import Moments, moments_of_rows, no_moments
 from linreg_jax._streaming.result import ChunkFit, ChunkState
 from linreg_jax._streaming.staging import Stage
 from linreg_jax._streaming.training import fit_chunks
+from linreg_jax._typing import Array
 from linreg_jax._validation import positive_integer
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed, mean_divisor
+from linreg_jax.losses import mse
 
 __all__ = [
     "ChunkError",
@@ -18,6 +23,7 @@ __all__ = [
     "ChunkState",
     "compress_chunks",
     "fit_chunks",
+    "infer_chunks",
     "open_chunks",
 ]
 
@@ -106,3 +112,53 @@ def _first_moments(start: Dataset | None, kind: Kind) -> Moments:
     given = Kind(start.X.shape[1], start.y.shape[1:], start.X.dtype)
     require_same(given, kind._replace(dtype=kind.computed_in))
     return moments_of_rows(start)
+
+
+def infer_chunks(
+    chunks: Iterable[Any],
+    loss: Loss = mse,
+    *,
+    intercept: bool = True,
+    covariance: Literal["classical", "hc0", "hc1", "hc2", "hc3", "cluster"] = "classical",
+    level: float | Array = 0.95,
+    clusters: Iterable[Any] | None = None,
+    weights: Literal["frequency", "precision"] = "frequency",
+) -> Inference:
+    """`infer` of data that come in chunks, none of which stays in memory.
+
+    The classical covariance needs one pass over the chunks, as `compress_chunks` makes it. The
+    others need residuals and leverages, which the factor of the first pass gives in a second, block
+    by block; the blocks are added in float64. Of clusters one row of p numbers each is kept.
+
+    Args:
+      chunks: as for `compress_chunks`; read twice unless the covariance is classical, so a list,
+        `open_chunks(...)` or another object that starts anew each time.
+      loss: `mse`, `half_mse`, `sse` or `half_sse`, with ridge penalties or none.
+      intercept, covariance, level, weights: as for `infer`.
+      clusters: for "cluster", an iterable of arrays, each naming the cluster of every example of
+        the chunk that it stands beside.
+
+    Returns:
+      An `Inference`.
+
+    Raises:
+      ChunkError: as `compress_chunks`.
+      ValueError: chunks that can be read once where two passes are needed; clusters that do not fit
+        them; and as `infer`.
+
+    Example:
+      >>> chunks = [([[0.0], [1.0]], [1.0, 3.0]), ([[2.0], [3.0]], [4.0, 7.0])]
+      >>> found = infer_chunks(chunks, covariance="hc1")
+      >>> f"{found.params.weights[0]:.3f} ± {found.standard_errors.weights[0]:.3f}"
+      '1.900 ± 0.203'
+    """
+    return inference.infer_chunks(
+        compress_chunks,
+        chunks,
+        loss,
+        intercept=intercept,
+        covariance=covariance,
+        level=level,
+        clusters=clusters,
+        weights=weights,
+    )

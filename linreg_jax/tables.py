@@ -22,6 +22,7 @@ import numpy as np
 
 from linreg_jax._csv import Batch, CsvFile
 from linreg_jax._files import STANDARD_INPUT, on_disk, shown_name
+from linreg_jax._inference.result import Inference
 from linreg_jax._npz import NpzFile
 from linreg_jax._typing import Bool, Float, Int
 from linreg_jax.model import Params
@@ -65,12 +66,14 @@ class ColumnModel(NamedTuple):
       features: the names of the columns that the weights belong to.
       target: the name of what is predicted.
       loss: what was minimised, as text.
+      inference: what the coefficients are worth, in the units of the file, or None: not known.
     """
 
     params: Params
     features: tuple[str, ...]
     target: str
     loss: str
+    inference: Inference | None = None
 
 
 @runtime_checkable

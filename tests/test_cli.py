@@ -57,6 +57,7 @@ def test_json_holds_what_the_help_says(run, table, numbers, tmp_path):
         "coefficients",
         "intercept",
         "exact",
+        "inference",
         "training",
         "test",
         "seconds",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from linreg_jax import as_dataset, compress, huber, lasso, mse, ridge, sse
+from linreg_jax import as_dataset, compress, lasso, mse, ridge, sse
 from linreg_jax.inference import infer, predict_interval
 from tests import nist
 from tests.support import make_problem, relative_error
@@ -157,8 +157,9 @@ def test_what_is_not_identified_is_nan_and_named(dtype):
 def test_compressed_rows_are_enough(x64):
     _, data = make_problem(4, weighted=True, dtype="float64")
     expected, found = infer(data), infer(compress(data))
-    for one, other in zip(expected, found, strict=True):
-        assert relative_error(other, one) < 1e-9
+    for name, one in expected._asdict().items():
+        if name not in ("sparsity", "tail_examples"):  # NaN for squared losses
+            assert relative_error(getattr(found, name), one) < 1e-9
     with pytest.raises(ValueError, match="compressed, and covariance"):
         infer(compress(data), covariance="hc3")
     with pytest.raises(ValueError, match="compressed, and weights"):
@@ -175,8 +176,6 @@ def test_under_jit_and_vmap(x64):
 
 def test_bad_input():
     _, data = make_problem(6)
-    with pytest.raises(ValueError, match="infer needs a squared loss"):
-        infer(data, huber(1.0))
     with pytest.raises(ValueError, match="ridge penalties only"):
         infer(data, mse + lasso(0.1))
     with pytest.raises(ValueError, match='covariance must be one of "classical"'):

@@ -17,6 +17,8 @@ Number = TypeVar("Number", int, float)
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad")
 PICTURES = ("surface", "learning-rates", "losses", "fit", "gradients", "animation")
 
+COVARIANCES = ("classical", "hc0", "hc1", "hc2", "hc3", "none")
+
 _LOSSES = ("mse", "half_mse", "sse", "half_sse", "mae")
 _LOSSES_OF_NUMBER = ("huber", "quantile", "epsilon_insensitive")
 
@@ -106,6 +108,12 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test-fraction", type=_fraction, metavar="F", help="share of rows held out"
     )
+    parser.add_argument(
+        "--covariance",
+        choices=COVARIANCES,
+        default="classical",
+        help="of the standard errors; none: leave them out (default: classical)",
+    )
     parser.add_argument("--save", type=_file, metavar="FILE", help="write the model, for predict")
     parser.add_argument(
         "--plot", type=_file, metavar="FILE", help="draw the fit and the losses (.png, .pdf, .svg)"
@@ -127,6 +135,12 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         type=_file_or_stream,
         metavar="FILE",
         help="CSV to write (default: -, the terminal)",
+    )
+    parser.add_argument(
+        "--interval",
+        type=_fraction,
+        metavar="L",
+        help="add two columns, between which another observation lies with probability L",
     )
     parser.add_argument(
         "--drop-missing", action="store_true", help="predict nan where a row misses a value"

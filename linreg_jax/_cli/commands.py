@@ -23,7 +23,8 @@ from linreg_jax._cli.job import (
 from linreg_jax._cli.outputs import require_outputs, write_outputs
 from linreg_jax._cli.report import in_file_units, make_report, report_text
 from linreg_jax._cli.terminal import INTERRUPTED, require_output, show, write_data
-from linreg_jax._csv_cells import harmless_name, header_cell
+from linreg_jax._cli.worth import predicted_columns, worth
+from linreg_jax._csv_cells import header_cell
 from linreg_jax._files import write_whole
 from linreg_jax._plotting.surface import is_squared
 from linreg_jax._training.result import DivergedError, Fit, Status
@@ -31,7 +32,6 @@ from linreg_jax.checking import check_gradients
 from linreg_jax.diagnosis import diagnose as diagnose_data
 from linreg_jax.exact import solve
 from linreg_jax.model import init_params
-from linreg_jax.model import predict as predict_rows
 from linreg_jax.saving import load, save
 from linreg_jax.tables import ColumnModel, Table, read_table
 
@@ -66,7 +66,8 @@ def fit(arguments: Namespace) -> int:
     seconds = time.perf_counter() - began
     _raise_if_diverged(result, asked_for_files=any(outputs))
     exact = solve(job.data, job.loss).params if is_squared(job.loss) else None
-    model = ColumnModel(in_file_units(result.params, job), job.features, job.target, str(job.loss))
+    fitted, found = in_file_units(result.params, job), worth(job, arguments)
+    model = ColumnModel(fitted, job.features, job.target, str(job.loss), found)
     report = make_report(arguments, job, result, model, exact, seconds, rate=rate)
     as_json = json.dumps(report, indent=2)
 
@@ -112,12 +113,11 @@ def predict(arguments: Namespace) -> int:
         raise ValueError(f"{error} (the model reads {', '.join(model.features)})") from None
     if table.num_blank:
         _warn_of_blank_lines(table)
-    predictions = np.full(table.kept.shape, np.nan)
-    predictions[table.kept] = predict_rows(model.params, table.X)
-    name = harmless_name(model.target)
-    if name != model.target:
-        warn(f"the column is named {name}: a spreadsheet would compute {model.target}")
-    lines = "\n".join([header_cell(name), *map(repr, predictions.tolist())]) + "\n"
+    names, columns = predicted_columns(model, table, arguments.interval)
+    if names[0] != model.target:
+        warn(f"the column is named {names[0]}: a spreadsheet would compute {model.target}")
+    rows = [",".join(map(repr, row)) for row in np.stack(columns, axis=1).tolist()]
+    lines = "\n".join([",".join(map(header_cell, names)), *rows]) + "\n"
     if out is None:
         write_data(lines)
     else:

@@ -11,6 +11,7 @@ import optax
 from jax.typing import ArrayLike
 
 from linreg_jax._cli.job import Job
+from linreg_jax._cli.worth import as_json, as_lines
 from linreg_jax._training.result import Fit, Status
 from linreg_jax.dataset import Dataset
 from linreg_jax.losses import Loss
@@ -70,6 +71,9 @@ def make_report(
         "num_steps": int(result.num_steps),
         **_coefficients(model.params, job),
         "exact": None if exact is None else _coefficients(in_file_units(exact, job), job),
+        "inference": None
+        if model.inference is None
+        else as_json(model.inference, job, arguments.covariance),
         "training": _quality(job.loss, result.params, job.data),
         "test": None if job.test is None else _quality(job.loss, result.params, job.test),
         "seconds": {"read": round(job.seconds, 3), "fit": round(seconds, 3)},
@@ -107,8 +111,10 @@ def report_text(report: Report) -> str:
     def column(found: dict[str, Any]) -> list[float | None]:
         return [*found["coefficients"].values(), found["intercept"]]
 
-    exact = report["exact"]
-    lines = [f"{'':{width}}{'fitted':>15}{'exact' if exact else '':>15}".rstrip()]
+    exact, lines = report["exact"], []
+    if report["inference"] is not None:
+        lines = [*as_lines(report["inference"], width), ""]
+    lines += [f"{'':{width}}{'fitted':>15}{'exact' if exact else '':>15}".rstrip()]
     columns = [column(report), *([column(exact)] if exact else [])]
     for name, *values in zip(names, *columns, strict=True):
         lines.append(f"{name:{width}}" + "".join(f"{_number(value):>15}" for value in values))

@@ -29,6 +29,9 @@ examples:
   linreg-jax fit houses.csv --target price --epochs 20 --batch-size 64 --seed 1
   linreg-jax fit houses.csv --target price --save houses.model --json houses.json
 
+The table of standard errors is of the exact minimum on the rows fitted to, each row
+being one observation; --covariance hc3 is right where errors differ from row to row.
+
 The features are standardized while training, and the coefficients are given in
 the units of the file. --ridge acts on the weights as they are trained.
 
@@ -62,12 +65,19 @@ not finite are null:
   intercept       a number
   exact           {coefficients, intercept} of the exact minimum; null where the
                   loss is not squared
+  inference       {covariance, level, reference_degrees (of t), residual_deviation,
+                  f_statistic, f_p_value, coefficients {name: row}, intercept: row},
+                  a row being {coefficient, standard_error, t, p, lower, upper} at
+                  the minimum; null with --covariance none, and with mae, quantile
+                  and epsilon_insensitive
   training        {rows, loss, r2}: of all rows fitted to, at the end, in mini-batch
                   runs too; the loss without its penalty
   test            the same of the rows held out; null without --test-fraction
   seconds         {read, fit}"""
 
 PREDICT_NOTES = """\
+--interval 0.95 adds the columns "TARGET lower" and "TARGET upper".
+
 A prediction for each row, in their order. In a file of one column a blank line is
 a row that misses its value; in a file of more columns it is no row, and predict
 warns of it. Blank lines at the end are never rows. The output is CSV in UTF-8; a

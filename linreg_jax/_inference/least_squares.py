@@ -1,7 +1,6 @@
-"""A least-squares fit, and what its residuals say of the coefficients.
+"""What the residuals of a least-squares fit say of its coefficients.
 
-With q = R⁻ᵀ a for a row a of [b X], R the triangular factor of the weighted rows, the covariance of
-the coefficients is R⁻¹ M R⁻ᵀ. M is σ² Σ s q qᵀ where errors are alike, and sums of r² q qᵀ or of
+The covariance is R⁻¹ M R⁻ᵀ. M is σ² Σ s q qᵀ where errors are alike, and sums of r² q qᵀ or of
 products of clusters' scores where they are not; nothing squares the condition number.
 """
 
@@ -11,26 +10,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from linreg_jax._algebra.inverse import (
-    exact_residuals,
-    inverse_in_units,
-    params_in_units,
-    refined_inverse,
-)
-from linreg_jax._algebra.least_squares import Factors, corrected, factors
-from linreg_jax._algebra.linalg import target_columns
+from linreg_jax._algebra.inverse import inverse_in_units, params_in_units, refined_inverse
 from linreg_jax._algebra.quadratic import penalty_curvature
 from linreg_jax._arithmetic.blocks import sum_over_blocks
-from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
-from linreg_jax._arithmetic.double_word import Pair
+from linreg_jax._arithmetic.centring import without_zero_weight
+from linreg_jax._inference.covariances import HC_POWERS, in_units, of_clusters, sum_of_outer
 from linreg_jax._inference.distributions import f_p_values
+from linreg_jax._inference.fitted import Fitted, identified, least_squares_fit, weights_and_q
 from linreg_jax._kernels import matmul
-from linreg_jax._loss import Loss, example_share
+from linreg_jax._loss import Loss
 from linreg_jax._typing import Array, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers, mean_divisor
-
-# A feature with at least this share of its unit length in directions without curvature.
-_INVOLVED = 0.01
 
 
 class Estimate(NamedTuple):
@@ -48,15 +38,6 @@ class Estimate(NamedTuple):
     statistics: dict[str, Array]
 
 
-class _Fitted(NamedTuple):
-    factored: Factors
-    h: Array
-    theta: Pair
-    data: Dataset
-    weight_unit: Array | float
-
-
-@functools.partial(jax.jit, static_argnames=("intercept", "kind", "precision"))
 def estimate(
     loss: Loss,
     data: Dataset,
@@ -66,32 +47,70 @@ def estimate(
     kind: str,
     precision: bool,
 ) -> Estimate:
-    """The `Estimate` of a squared loss; `kind` is a covariance of `infer`."""
-    fit = _fit(loss, data, intercept)
-    factored, rows, unit = fit.factored, fit.factored.rows, fit.weight_unit
-    sums = sum_over_blocks(
-        lambda block: _sums(fit, block, intercept, kind, precision),
-        fit.data._replace(total_weight=None),
+    """The `Estimate` of a squared loss; `kind` is a covariance of `infer`.
+
+    The fit is one program, its inverse another, and each kind of covariance a small one.
+    """
+    fit = least_squares_fit(loss, data, intercept=intercept)
+    inverse = None
+    if kind == "classical" and penalty_curvature(loss) is None:
+        inverse = inverse_of_fit(fit, intercept=intercept)
+    return estimate_of_fit(
+        loss,
+        data,
+        fit,
+        inverse,
+        clusters,
+        None,
+        intercept=intercept,
+        kind=kind,
+        precision=precision,
     )
+
+
+@functools.partial(jax.jit, static_argnames="intercept")
+def inverse_of_fit(fit: Fitted, *, intercept: bool) -> Float[Array, "p p"]:
+    """[p, p] (XᵀSX)⁻¹, refined."""
+    Z = refined_inverse(fit.factored, fit.data, intercept=intercept)
+    return inverse_in_units(fit.factored.rows, Z, intercept=intercept) / fit.weight_unit
+
+
+@functools.partial(jax.jit, static_argnames=("intercept", "kind", "precision"))
+def estimate_of_fit(
+    loss: Loss,
+    data: Dataset,
+    fit: Fitted,
+    inverse: Array | None,
+    clusters: Array | None,
+    given: dict[str, Array] | None,
+    *,
+    intercept: bool,
+    kind: str,
+    precision: bool,
+) -> Estimate:
+    """The same of a fit; sums that its rows do not tell, as compressed ones, are `given`."""
+    factored = fit.factored
+    of_rows = "classical" if given is not None else kind
+    sums = sum_over_blocks(
+        lambda rows: sums_of_rows(fit, rows, intercept, of_rows, precision), fit.rows
+    )
+    sums |= given or {}
     n = sums["rows"] if precision else mean_divisor(data)
     penalized = penalty_curvature(loss) is not None
     constant = (jnp.any(bias_multipliers(data) != 0) * intercept).astype(n.dtype)
     used = jnp.trace(sums["hat"]) if penalized else factored.rank + constant
     degrees = n - used
     variance = sums["squares"] / jnp.where(degrees > 0, degrees, jnp.nan)
-    reference = degrees
-    if kind == "classical" and not penalized:
-        Z = inverse_in_units(rows, refined_inverse(factored, fit.data, intercept=intercept),
-                             intercept=intercept) / unit  # fmt: skip
-        covariance = variance[:, None, None] * Z[None]
-        meat = None
+    reference, meat = degrees, None
+    if inverse is not None:
+        covariance = variance[:, None, None] * inverse[None]
     else:
         meat, reference = _meat(fit, sums, variance, clusters, n, degrees, intercept, kind)
-        covariance = jax.vmap(lambda M: _sandwich(fit, M, intercept))(meat)
-    y_unit = rows.y.unit
+        covariance = in_units(fit, meat, intercept=intercept)
+    y_unit = factored.rows.y.unit
     covariance = covariance * (y_unit * y_unit)[:, None, None]
-    known = _identified(factored, intercept, penalized)
-    theta = params_in_units(rows, fit.theta, intercept=intercept)
+    known = identified(factored, intercept=intercept)
+    theta = params_in_units(factored.rows, fit.theta, intercept=intercept)
     both = known[:, None] & known[None, :]
     statistics = _goodness(fit, sums, n, degrees, used, variance, constant, precision)
     f, above = _f_statistic(fit, sums, variance, meat, penalized)
@@ -106,42 +125,13 @@ def estimate(
     )
 
 
-def _fit(loss: Loss, data: Dataset, intercept: bool) -> _Fitted:
-    """As `solve` has it, with the weights in units of a power of two."""
-    columns = data._replace(y=target_columns(data.y))
-    per_square = jnp.asarray(loss.curvature_bound, data.X.dtype) / 2 * example_share(loss, data)
-    unit: Array | float = 1.0
-    if data.sample_weight is not None:
-        unit = power_of_two(data.sample_weight)[0]
-        columns = columns._replace(sample_weight=data.sample_weight / unit)
-        per_square = per_square * unit
-    strength = penalty_curvature(loss)
-    if strength is not None:
-        strength = jnp.asarray(strength, data.X.dtype) / 2
-        strength = strength / jnp.where(per_square > 0, per_square, 1)
-    factored, h = factors(columns, strength, intercept=intercept)
-    theta = corrected(factored, h, columns, intercept=intercept)
-    return _Fitted(factored, h, theta, columns, unit)
-
-
-def _rows(fit: _Fitted, block: Dataset, intercept: bool) -> tuple[Array, Array, Array]:
-    """Weights s [B], q [B, p] and residuals [B, k] in units of y, of some rows."""
-    r = exact_residuals(fit.factored, fit.theta, block, intercept=intercept)
-    X, b = block.X, block.bias_column
-    s = jnp.ones_like(X[:, 0])
-    if block.sample_weight is not None:
-        s = block.sample_weight * fit.weight_unit
-        X = without_zero_weight(X, s)
-    D, multiplier = fit.factored.rows.X.differences(X, b), bias_multipliers(block)
-    A = jnp.concatenate([D, multiplier[:, None] * float(intercept)], axis=1)
-    return s, fit.factored.forward(A.T).T / jnp.sqrt(fit.weight_unit), r
-
-
-def _sums(
-    fit: _Fitted, block: Dataset, intercept: bool, kind: str, precision: bool
+def sums_of_rows(
+    fit: Fitted, rows: tuple[Dataset, Array], intercept: bool, kind: str, precision: bool
 ) -> dict[str, Array]:
     """Sums over some rows: of squares, of q qᵀ, and of r² q qᵀ as the covariance wants them."""
-    s, q, r = _rows(fit, block, intercept)
+    block, r = rows
+    s, q = weights_and_q(fit, block, intercept=intercept)
+    r = r if block.sample_weight is None else without_zero_weight(r, s)
     y = block.y if block.sample_weight is None else without_zero_weight(block.y, s)
     about = fit.factored.rows.y.centred(y, block.bias_column)
     sums = {
@@ -154,14 +144,13 @@ def _sums(
     if kind.startswith("hc"):
         copies = s * s if precision else s
         leverage = jnp.sum(q * q, axis=1) * (s if precision else 1)
-        power = {"hc2": 1, "hc3": 2}.get(kind, 0)
-        weight = (copies / (1 - leverage) ** power)[:, None] * r * r
-        sums["meat"] = jnp.stack([matmul((weight[:, j, None] * q).T, q) for j in range(r.shape[1])])
+        weight = copies / (1 - leverage) ** HC_POWERS.get(kind, 0)
+        sums["meat"] = sum_of_outer(weight[:, None] * r * r, q)
     return sums
 
 
 def _meat(
-    fit: _Fitted,
+    fit: Fitted,
     sums: dict[str, Array],
     variance: Array,
     clusters: Array | None,
@@ -173,52 +162,20 @@ def _meat(
     """M [k, p, p] and the degrees of freedom of t."""
     if kind == "classical":
         return variance[:, None, None] * sums["hat"][None], degrees
-    if clusters is None:
+    if kind != "cluster":
         scale = n / degrees if kind == "hc1" else 1.0
         return scale * sums["meat"], degrees
-    s, q, r = _rows(fit, fit.data, intercept)
-    counted = jnp.where(s > 0, clusters, clusters[jnp.argmax(s)])
-    size = len(clusters)
-    _, codes = jnp.unique(counted, size=size, return_inverse=True)
-    num = jnp.sum(jax.ops.segment_sum(jnp.ones_like(s), codes, size) > 0).astype(s.dtype)
-    scores = (s[:, None] * r)[:, :, None] * q[:, None, :]
-    totals = jax.ops.segment_sum(scores, codes, size)
-    scale = num / (num - 1) * (n - 1) / degrees
-    meat = scale * jnp.stack([matmul(t.T, t) for t in jnp.moveaxis(totals, 1, 0)])
-    return meat, num - 1
-
-
-def _sandwich(fit: _Fitted, M: Array, intercept: bool) -> Array:
-    """[p, p] R⁻¹ M R⁻ᵀ in the units of X."""
-    back = fit.factored.back
-    Z = back(back(M).T) / fit.weight_unit
-    if not intercept:
-        Z = Z.at[-1].set(0).at[:, -1].set(0)
-    return inverse_in_units(fit.factored.rows, (Z, jnp.zeros_like(Z)), intercept=intercept)
-
-
-def _identified(factored: Factors, intercept: bool, penalized: bool) -> Array:
-    """[p] whether the data determine a coefficient; all do with ridge, but for a bias of zeros."""
-    d = factored.R0.shape[0]
-    positive = (jnp.arange(factored.s.shape[0]) < factored.rank)[:, None]
-    # Rows of Vt diag(length / unit) span what the data know of the weights in units.
-    G = jnp.where(positive, factored.shortest.T / factored.rows.X.unit[None, :], 0)
-    length = jnp.linalg.norm(G, axis=1, keepdims=True)
-    Q, _ = jnp.linalg.qr((G / jnp.where(length > 0, length, 1)).T)
-    Q = jnp.where(positive.T, Q, 0)
-    weights = 1 - jnp.sum(Q * Q, axis=1) < _INVOLVED**2
-    weights = jnp.where(factored.rank == d, True, weights)
-    if not intercept:
-        return weights
-    # The bias is the prediction at 0: known where what the weights add from 0 to the mean is.
-    origin = (factored.rows.X.origin + factored.rows.X.mean) * factored.rows.X.unit
-    missed = jnp.linalg.norm(origin - matmul(Q, matmul(Q.T, origin)))
-    bias = (missed <= _INVOLVED * jnp.linalg.norm(origin)) | (factored.rank == d)
-    return jnp.concatenate([bias[None], weights])
+    if clusters is None:
+        num = sums["clusters"]
+        return num / (num - 1) * (n - 1) / degrees * sums["meat"], num - 1
+    s, q = weights_and_q(fit, fit.data, intercept=intercept)
+    scores = s[:, None] * jnp.where(s[:, None] > 0, fit.residuals, 0)
+    meat, num = of_clusters(scores, q, s, clusters)
+    return num / (num - 1) * (n - 1) / degrees * meat, num - 1
 
 
 def _goodness(
-    fit: _Fitted,
+    fit: Fitted,
     sums: dict[str, Array],
     n: Array,
     degrees: Array,
@@ -233,6 +190,7 @@ def _goodness(
     likelihood = -n / 2 * (jnp.log(2 * jnp.pi * squares / n) + 2 * jnp.log(unit) + 1)
     if precision:
         likelihood = likelihood + sums["log_weight"] / 2
+    unknown = jnp.full_like(variance, jnp.nan)
     return {
         "residual_deviation": jnp.sqrt(variance) * unit,
         "r2": 1 - unexplained,
@@ -244,11 +202,14 @@ def _goodness(
         "degrees_of_freedom": degrees,
         "condition_number": fit.factored.condition_number(),
         "num_examples": n,
+        "distance_to_minimum": jnp.zeros_like(variance),
+        "sparsity": unknown,
+        "tail_examples": unknown,
     }
 
 
 def _f_statistic(
-    fit: _Fitted, sums: dict[str, Array], variance: Array, meat: Array | None, penalized: bool
+    fit: Fitted, sums: dict[str, Array], variance: Array, meat: Array | None, penalized: bool
 ) -> tuple[Float[Array, " k"], Array]:
     """[k] F that all weights are 0, and how many there are; a Wald test but for the classical."""
     m = fit.factored.rank.astype(variance.dtype)
@@ -256,9 +217,14 @@ def _f_statistic(
         return jnp.full_like(variance, jnp.nan), m
     if meat is None:
         return (sums["about_mean"] - sums["squares"]) / m / variance, m
+    h = fit.h * jnp.sqrt(fit.weight_unit)
+    return wald(fit, meat, h) / m, m
+
+
+def wald(fit: Fitted, M: Float[Array, "k p p"], h: Float[Array, "p k"]) -> Float[Array, " k"]:
+    """[k] hᵀ M⁻¹ h over the weights' part of h = R theta, whose covariance is M."""
     positive = jnp.arange(fit.factored.s.shape[0]) < fit.factored.rank
     both = positive[:, None] & positive[None, :]
-    M = jnp.where(both[None], meat[:, 1:, 1:], jnp.eye(len(positive), dtype=meat.dtype)[None])
-    h = jnp.where(positive[:, None], fit.h[1:], 0).T * jnp.sqrt(fit.weight_unit)
-    wald = jax.vmap(lambda one, A: jnp.sum(one * jnp.linalg.solve(A, one)))(h, M)
-    return wald / m, m
+    A = jnp.where(both[None], M[:, 1:, 1:], jnp.eye(len(positive), dtype=M.dtype)[None])
+    part = jnp.where(positive[:, None], h[1:], 0).T
+    return jax.vmap(lambda one, A: jnp.sum(one * jnp.linalg.solve(A, one)))(part, A)

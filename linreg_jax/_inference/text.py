@@ -12,8 +12,21 @@ from jax.typing import ArrayLike
 from linreg_jax.model import Params
 
 if TYPE_CHECKING:
-    from linreg_jax.inference import Inference
+    from linreg_jax._inference.result import Inference
 
+# Below some 15 examples a coefficient the extremes have another distribution: Chernozhukov and
+# Fernández-Val 2011, Review of Economic Studies 78.
+_FEWEST_IN_TAIL = 15
+_FAR = 0.1  # standard errors
+_OF_FIT = (
+    (
+        ("residual standard error", "residual_deviation"),
+        ("R²", "r2"),
+        ("adjusted R²", "adjusted_r2"),
+    ),
+    (("F", "f_statistic"), ("log-likelihood", "log_likelihood"), ("AIC", "aic"), ("BIC", "bic")),
+    (("sparsity", "sparsity"),),
+)
 _HEAD = ("", "coefficient", "std. error", "t", "p", "from", "to")
 
 
@@ -66,14 +79,34 @@ def _lines(found: Inference) -> Iterator[str]:
         f"examples {_number(found.num_examples)}, rank {found.rank}, residual degrees of freedom "
         f"{_number(found.degrees_of_freedom)}, condition number {_number(found.condition_number)}"
     )
-    yield (
-        f"residual standard error {_number(found.residual_deviation)}, R² {_number(found.r2)}, "
-        f"adjusted R² {_number(found.adjusted_r2)}"
-    )
-    yield (
-        f"F {_number(found.f_statistic)} (p {_number(found.f_p_value)}), log-likelihood "
-        f"{_number(found.log_likelihood)}, AIC {_number(found.aic)}, BIC {_number(found.bic)}"
-    )
+    for line in _OF_FIT:
+        parts = [_named(found, label, name) for label, name in line]
+        if any(parts):
+            yield ", ".join(filter(None, parts))
+    yield from _warnings(found, len(names))
+
+
+def _named(found: Inference, label: str, name: str) -> str:
+    """`label value`, nothing for a NaN; F with its p."""
+    value = getattr(found, name)
+    if np.isnan(value):
+        return ""
+    p = f" (p {_number(found.f_p_value)})" if name == "f_statistic" else ""
+    return f"{label} {_number(value)}{p}"
+
+
+def _warnings(found: Inference, p: int) -> Iterator[str]:
+    tail, distance = float(found.tail_examples), float(found.distance_to_minimum)
+    if tail < _FEWEST_IN_TAIL * p:
+        yield (
+            f"Only {_number(tail)} examples are expected on the lesser side of the line, for {p} "
+            "coefficients: so far out errors and intervals are not to be trusted."
+        )
+    if distance > _FAR + (p / float(found.num_examples) ** 0.5 if not np.isnan(tail) else 0):
+        yield (
+            f"The loss is least {_number(distance)} standard errors from these parameters: they "
+            "are not at its minimum."
+        )
 
 
 def _column(params: Params) -> np.ndarray:

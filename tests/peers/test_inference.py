@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
 
-from linreg_jax import as_dataset
+from linreg_jax import Params, as_dataset, huber, influence, quantile
 from linreg_jax.inference import infer, predict_interval
 from tests.support import relative_error
 
@@ -90,3 +90,53 @@ def test_prediction_intervals(kind, there):
         peer = sm.OLS(y, sm.add_constant(X)).fit().get_prediction().summary_frame(alpha=0.1)
         assert relative_error(lower, peer[f"{there}_lower"]) < TOLERANCE
         assert relative_error(upper, peer[f"{there}_upper"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["stackloss", "engel", "diabetes"])
+def test_huber(name):
+    """RLM with cov="H1" at a scale of 1: its rows are divided by the scale before."""
+    X, y = examples(name)
+    deviation = np.std(y) / 3
+    A = sm.add_constant(X) / deviation
+    model = sm.RLM(y / deviation, A, M=sm.robust.norms.HuberT(1.345))
+    model._estimate_scale = lambda resid, scale_est: 1.0
+    peer = model.fit(maxiter=1000, tol=1e-14, update_scale=False)
+    with jax.enable_x64(True):
+        found = infer(as_dataset(X, y), huber(1.345 * deviation))
+        assert relative_error(column(found.params), peer.params) < TOLERANCE
+        assert relative_error(column(found.standard_errors), peer.bse) < TOLERANCE
+        assert relative_error(column(found.statistics), peer.tvalues) < TOLERANCE
+        assert relative_error(found.covariance, peer.cov_params()) < TOLERANCE
+
+
+@pytest.mark.parametrize("level", [0.25, 0.5, 0.9])
+@pytest.mark.parametrize("name", ["engel", "diabetes"])
+def test_quantiles(name, level):
+    """QuantReg with vcov="iid", at its own minimum."""
+    X, y = examples(name)
+    peer = sm.QuantReg(y, sm.add_constant(X)).fit(q=level, vcov="iid", max_iter=5000)
+    with jax.enable_x64(True):
+        params = Params(jax.numpy.asarray(peer.params[1:]), jax.numpy.asarray(peer.params[0]))
+        found = infer(as_dataset(X, y), quantile(level), params=params)
+        assert float(found.sparsity) == pytest.approx(peer.sparsity, rel=TOLERANCE)
+        assert relative_error(column(found.standard_errors), peer.bse) < TOLERANCE
+        assert relative_error(column(found.p_values), peer.pvalues) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["longley", "diabetes"])
+def test_influence(name):
+    X, y = examples(name)
+    with jax.enable_x64(True):
+        found = influence(as_dataset(X, y))
+        peer = sm.OLS(y, sm.add_constant(X)).fit().get_influence()
+        for ours, theirs in [
+            (found.leverages, peer.hat_matrix_diag),
+            (-found.internally_studentized, peer.resid_studentized_internal),
+            (-found.externally_studentized, peer.resid_studentized_external),
+            (found.cooks_distance, peer.cooks_distance[0]),
+            (-found.dffits, peer.dffits[0]),
+            (found.dfbetas, peer.dfbetas),
+            (found.predictions, y - peer.resid_press),
+            (found.press, peer.ess_press),
+        ]:
+            assert relative_error(ours, theirs) < TOLERANCE

@@ -1,0 +1,71 @@
+"""What coefficients are worth from chunks is what all rows together say."""
+
+import jax
+import numpy as np
+import pytest
+
+from linreg_jax import ChunkError, as_dataset, huber, infer, infer_chunks, sse
+from linreg_jax.penalties import ridge
+from tests.support import cut, make_problem, relative_error
+
+FIELDS = ("params", "standard_errors", "p_values", "covariance", "residual_deviation", "r2",
+          "f_statistic", "log_likelihood", "degrees_of_freedom", "reference_degrees")  # fmt: skip
+SIZES = [20, 1, 30, 9]
+
+
+def assert_same(found, wanted, limit):
+    for name in FIELDS:
+        assert relative_error(getattr(found, name), getattr(wanted, name)) < limit, name
+
+
+@pytest.mark.parametrize("kind", ["classical", "hc0", "hc3", "cluster"])
+@pytest.mark.parametrize("weights", ["frequency", "precision"])
+def test_as_all_rows(kind, weights, x64):
+    _, data = make_problem(1, n=60, weighted=True, dtype="float64")
+    codes = np.arange(60) % 7 if kind == "cluster" else None
+    pieces = None if codes is None else np.split(codes, np.cumsum(SIZES)[:-1])
+    wanted = infer(data, covariance=kind, clusters=codes, weights=weights)
+    found = infer_chunks(cut(data, SIZES), covariance=kind, clusters=pieces, weights=weights)
+    assert_same(found, wanted, 1e-9)
+
+
+def test_targets_ridge_and_no_intercept(dtype):
+    _, data = make_problem(2, n=60, k=2, dtype=dtype)
+    loss = sse + ridge(2.0)
+    wanted = infer(data, loss, covariance="hc3", intercept=False)
+    found = infer_chunks(cut(data, SIZES), loss, covariance="hc3", intercept=False)
+    limit = 1e-4 if dtype == "float32" else 1e-9
+    for name in FIELDS[:5]:
+        assert relative_error(getattr(found, name), getattr(wanted, name)) < limit, name
+
+
+def test_chunks_larger_than_a_block(monkeypatch, x64):
+    monkeypatch.setattr("linreg_jax._streaming.inference._BLOCK_NUMBERS", 1)
+    _, data = make_problem(3, n=600, dtype="float64")
+    codes = [np.arange(600) // 25]
+    chunks = [(np.asarray(data.X), np.asarray(data.y))]
+    for kind, given in [("hc2", None), ("cluster", codes)]:
+        wanted = infer(data, covariance=kind, clusters=None if given is None else codes[0])
+        found = infer_chunks(chunks, covariance=kind, clusters=given)
+        assert_same(found, wanted, 1e-9)
+
+
+def test_bad_input():
+    _, data = make_problem(4, n=60)
+    chunks = cut(data, SIZES)
+    with pytest.raises(ValueError, match="chunks can be read once"):
+        infer_chunks(iter(chunks), covariance="hc0")
+    assert np.isfinite(infer_chunks(iter(chunks)).r2)
+    with pytest.raises(ValueError, match="go together"):
+        infer_chunks(chunks, covariance="cluster")
+    with pytest.raises(ValueError, match="clusters of chunk 1 has shape"):
+        infer_chunks(chunks, covariance="cluster", clusters=[np.arange(20)])
+    with pytest.raises(ValueError, match="infer_chunks needs a squared loss"):
+        infer_chunks(chunks, huber(1.0))
+    with pytest.raises(ChunkError, match="chunk 1"):
+        infer_chunks([chunks[0], (np.ones((2, 3)), np.ones(2))], covariance="hc0")
+    far = as_dataset(data.X + 1000, data.y)
+    with jax.enable_x64(True):
+        wide = infer(jax.tree.map(lambda a: a.astype("float64"), far), covariance="hc3")
+    found = infer_chunks(cut(far, SIZES), covariance="hc3")
+    assert relative_error(found.standard_errors.weights, wide.standard_errors.weights) < 1e-4

@@ -1,0 +1,247 @@
+"""What the coefficients of other losses are worth: by hand, by autodiff and in NumPy."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from linreg_jax import (
+    Loss,
+    Params,
+    as_dataset,
+    epsilon_insensitive,
+    huber,
+    infer,
+    lasso,
+    log_cosh,
+    mae,
+    mse,
+    quantile,
+    ridge,
+)
+from tests.support import make_problem, relative_error
+
+
+@dataclasses.dataclass(frozen=True)
+class Cauchy(Loss):
+    """A user's loss, smooth and not convex."""
+
+    scale: float = 2.0
+
+    def rho(self, r):
+        return self.scale**2 / 2 * jnp.log1p((r / self.scale) ** 2)
+
+    def psi(self, r):
+        return r / (1 + (r / self.scale) ** 2)
+
+
+SMOOTH = [huber(0.7), log_cosh(), Cauchy()]
+
+
+def flat(params):
+    """The bias first, as in a covariance."""
+    bias = [] if params.bias is None else [jnp.ravel(params.bias)]
+    return jnp.concatenate([*bias, jnp.ravel(params.weights)])
+
+
+def by_autodiff(loss, params, data, precision):
+    """H⁻¹ S H⁻¹ from `jax.hessian` of the loss and the gradients of single examples."""
+    order = slice(None) if params.bias is None else np.r_[-1, : params.weights.size]
+    vector, unravel = ravel_pytree(params)
+
+    def value(vector, data):
+        return loss(unravel(vector), data)
+
+    H = jax.hessian(value)(vector, data)
+    s = jnp.ones_like(data.y) if data.sample_weight is None else data.sample_weight
+    alone = dataclasses.replace(loss, reduction="sum", penalties=())
+
+    def of_example(x, y, s):
+        one = as_dataset(x[None], y[None], s[None])
+        return jax.grad(lambda v: alone(unravel(v), one))(vector)
+
+    divisor = jnp.sum(s) if loss.reduction == "mean" else 1.0
+    scores = jax.vmap(of_example)(data.X, data.y, jnp.ones_like(s)) / divisor
+    S = (scores.T * (s * s if precision else s)[None]) @ scores
+    inverse = jnp.linalg.inv(H)
+    return (inverse @ S @ inverse)[order][:, order], jax.grad(value)(vector, data)
+
+
+@pytest.mark.parametrize("loss", SMOOTH, ids=["huber", "log_cosh", "own"])
+def test_the_sandwich_by_hand_and_by_autodiff(loss, x64):
+    _, data = make_problem(1, weighted=True, dtype="float64")
+    for intercept, precision, penalty in [(True, False, 0.0), (False, True, 0.3)]:
+        one = loss + ridge(penalty) if penalty else loss
+        kind = "precision" if precision else "frequency"
+        found = infer(data, one, covariance="hc0", intercept=intercept, weights=kind)
+        expected, gradient = by_autodiff(one, found.params, data, precision)
+        assert np.abs(gradient).max() < 1e-14  # the minimum
+        assert relative_error(found.covariance, expected) < 1e-12
+        assert float(found.distance_to_minimum) < 1e-12
+
+
+def parts(loss, found, data):
+    """A, r, psi and psi' of examples, each as often as it was seen."""
+    s = np.ones(len(data.X)) if data.sample_weight is None else np.asarray(data.sample_weight)
+    index = np.repeat(np.arange(len(data.X)), s.astype(int))
+    A = np.column_stack([np.ones(len(data.X)), data.X])[index]
+    r = A @ np.asarray(flat(found.params)) - np.asarray(data.y)[index]
+    slope = np.asarray(jax.vmap(jax.grad(loss.psi))(jnp.asarray(r)))
+    return A, r, np.asarray(loss.psi(jnp.asarray(r))), slope, index
+
+
+@pytest.mark.parametrize("kind", ["classical", "hc1", "hc2", "hc3", "cluster"])
+def test_covariances_in_numpy(kind, x64):
+    _, data = make_problem(1, weighted=True, dtype="float64")
+    loss, clusters = huber(0.7), np.arange(50) // 5
+    given = clusters if kind == "cluster" else None
+    found = infer(data, loss, covariance=kind, clusters=given)
+    A, r, psi, slope, index = parts(loss, found, data)
+    n, p = A.shape
+    Z = np.linalg.inv((A.T * slope) @ A)
+    leverage = np.einsum("ij,jk,ik->i", A, Z, A) * slope
+    if kind == "classical":
+        k = 1 + p / n * slope.var() / slope.mean() ** 2
+        factor = k**2 * (psi @ psi) / (n - p) / slope.mean() ** 2
+        expected = factor * np.linalg.inv(A.T @ A)
+    elif kind == "cluster":
+        u = np.array([psi[clusters[index] == g] @ A[clusters[index] == g] for g in range(10)])
+        expected = 10 / 9 * (n - 1) / (n - p) * Z @ u.T @ u @ Z
+    else:
+        scale = {"hc1": n / (n - p), "hc2": 1 / (1 - leverage), "hc3": (1 - leverage) ** -2.0}[kind]
+        expected = Z @ (A.T * (scale * psi**2)) @ A @ Z
+    assert relative_error(found.covariance, expected) < 1e-12
+    assert float(found.degrees_of_freedom) == n - p
+    theta, V = np.asarray(flat(found.params))[1:], expected[1:, 1:]
+    wald = theta @ np.linalg.solve(V, theta) / (p - 1)
+    assert float(found.f_statistic) == pytest.approx(wald, rel=1e-10)
+    assert float(found.residual_deviation) == pytest.approx(np.sqrt(r @ r / (n - p)), rel=1e-12)
+    assert np.isnan(found.r2)
+    assert "R²" not in str(found)
+
+
+def density(r, level, y):
+    """The kernel's, written out; and the bandwidth."""
+    from scipy.stats import norm
+
+    n, t = len(r), norm.ppf(level)
+    b = n ** (-1 / 3) * norm.ppf(0.975) ** (2 / 3)
+    b *= (1.5 * norm.pdf(t) ** 2 / (2 * t * t + 1)) ** (1 / 3)
+    while level - b <= 0 or level + b >= 1:
+        b /= 2
+    spread = min(y.std(), np.subtract(*np.percentile(r, [75, 25])) / 1.34)
+    h = spread * (norm.ppf(level + b) - norm.ppf(level - b))
+    return np.where(np.abs(r / h) <= 1, 0.75 * (1 - (r / h) ** 2), 0) / h
+
+
+@pytest.fixture(scope="module")
+def line():
+    """Weighted examples, and where the absolute errors of a half are least, or nearly."""
+    with jax.enable_x64(True):
+        _, data = make_problem(8, n=60, d=1, weighted=True, dtype="float64")
+        return data, {q: Params(jnp.array([0.3 + q]), jnp.array(1.0 + q)) for q in (0.5, 0.02)}
+
+
+@pytest.mark.parametrize("level", [0.5, 0.02])
+def test_quantiles_in_numpy(level, line, x64):
+    data, given = line
+    params, loss = given[level], quantile(level)
+    index = np.repeat(np.arange(60), np.asarray(data.sample_weight).astype(int))
+    A = np.column_stack([np.ones(60), data.X])[index]
+    r = A @ np.asarray(flat(params)) - np.asarray(data.y)[index]
+    f = density(r, level, np.asarray(data.y)[index])
+    found = infer(data, loss, params=params)
+    classical = level * (1 - level) / f.mean() ** 2 * np.linalg.inv(A.T @ A)
+    assert relative_error(found.covariance, classical) < 1e-12
+    assert float(found.sparsity) == pytest.approx(1 / f.mean(), rel=1e-12)
+    assert float(found.tail_examples) == pytest.approx(level * len(r), rel=1e-12)
+    assert np.isnan(found.residual_deviation)
+    assert ("are not to be trusted" in str(found)) == (level == 0.02)
+    assert relative_error(found.params, params) == 0
+    Z = np.linalg.inv((A.T * f) @ A)
+    psi = np.where(r > 0, 1 - level, -level)
+    found = infer(data, loss, params=params, covariance="hc0")
+    assert relative_error(found.covariance, Z @ (A.T * psi**2) @ A @ Z) < 1e-12
+    if level == 0.5:
+        both = infer(data, mae, params=params)
+        assert relative_error(both.covariance, classical) < 1e-12
+        assert relative_error(both.sparsity, 1 / f.mean()) < 1e-12
+
+
+def test_the_distance_to_the_minimum(x64):
+    _, data = make_problem(2, dtype="float64")
+    loss = log_cosh()
+    best = infer(data, loss, covariance="hc0")
+    same = infer(data, loss, covariance="hc0", params=best.params)
+    assert relative_error(same.covariance, best.covariance) < 1e-10
+    assert relative_error(same.f_statistic, best.f_statistic) < 1e-10
+    assert float(same.distance_to_minimum) < 1e-10
+    assert "are not at its minimum" not in str(same)
+    off = best.params._replace(bias=best.params.bias + best.standard_errors.bias)
+    found = infer(data, loss, covariance="hc0", params=off)
+    assert 0.5 < float(found.distance_to_minimum) < 2
+    assert "are not at its minimum" in str(found)
+
+
+def test_targets_float32_jit_and_vmap(dtype):
+    _, data = make_problem(2, k=3, dtype=dtype)
+    loss = huber(0.7)
+    found = infer(data, loss, covariance="hc3")
+    limit = 1e-4 if dtype == "float32" else 1e-11
+    for j in range(3):
+        one = infer(data._replace(y=data.y[:, j]), loss, covariance="hc3")
+        assert relative_error(found.covariance[j], one.covariance) < limit
+        assert relative_error(found.params.weights[:, j], one.params.weights) < limit
+    assert found.covariance.dtype == dtype
+    both = jax.jit(jax.vmap(lambda y: infer(data._replace(y=y), loss, covariance="hc3")))(data.y.T)
+    assert relative_error(both.covariance, found.covariance) < limit
+
+
+def test_badly_scaled_and_missing_features(x64):
+    _, data = make_problem(3, dtype="float64")
+    loss, scales = huber(0.7), np.array([1e-8, 1.0, 1e6, 1.0])
+    moved = data._replace(X=data.X * scales[None] + np.array([[0, 0, 1e9, 0]]))
+    one, other = infer(data, loss), infer(moved, loss)
+    assert relative_error(other.statistics.weights, one.statistics.weights) < 1e-8
+    twice = data._replace(X=data.X.at[:, 1].set(2 * data.X[:, 0]))
+    found = infer(twice, loss)
+    assert np.isnan(found.params.weights).tolist() == [True, True, False, False]
+    without = infer(data._replace(X=jnp.delete(data.X, 1, axis=1)), loss)
+    kept = found.standard_errors.weights[2:], without.standard_errors.weights[1:]
+    assert relative_error(*kept) < 1e-10
+    assert int(found.degrees_of_freedom) == 46
+
+
+def test_few_examples_within_the_parabola(x64):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    data = as_dataset(X, X @ [1.0, 2.0, 3.0] + rng.standard_cauchy(200))
+    for loss in (huber(0.01), Cauchy(0.1)):
+        found = infer(data, loss)
+        assert np.abs(np.asarray(flat(jax.grad(loss)(found.params, data)))).max() < 1e-13
+
+
+def test_bad_input():
+    params, data = make_problem(6)
+    with pytest.raises(ValueError, match="params is None, and infer does not minimise mae"):
+        infer(data, mae)
+    with pytest.raises(ValueError, match="params belongs to losses that are not squared"):
+        infer(data, mse, params=params)
+    with pytest.raises(ValueError, match="pass intercept=False"):
+        infer(data, mae, params=params._replace(bias=None))
+    with pytest.raises(ValueError, match='covariance "hc3" needs leverages'):
+        infer(data, mae, params=params, covariance="hc3")
+    with pytest.raises(ValueError, match="ridge penalties only"):
+        infer(data, huber(1.0) + lasso(0.1))
+    with pytest.raises(TypeError, match="params must be Params"):
+        infer(data, mae, params=data)
+
+
+def test_a_tube_has_two_kinks(x64):
+    _, data = make_problem(4, dtype="float64")
+    found = infer(data, epsilon_insensitive(0.1), params=infer(data).params, covariance="hc1")
+    assert np.isfinite(found.standard_errors.weights).all()
+    assert np.isnan(found.sparsity)
