@@ -88,6 +88,11 @@ class Loss(Pytree):
         return self.is_quadratic
 
     @property
+    def is_piecewise_linear(self) -> bool:
+        """Whether rho is a line between any two `kinks`, and beyond them."""
+        return False
+
+    @property
     def is_convex(self) -> bool:
         """Whether psi never falls."""
         return self.is_quadratic
@@ -227,6 +232,10 @@ class ScaledLoss(Loss):
     @property
     def is_piecewise_quadratic(self) -> bool:
         return self.loss.is_piecewise_quadratic
+
+    @property
+    def is_piecewise_linear(self) -> bool:
+        return self.loss.is_piecewise_linear
 
     @property
     def is_convex(self) -> bool:

@@ -120,7 +120,7 @@ def _fit(loss: Loss, data: Dataset, intercept: bool) -> _Fitted:
         strength = jnp.asarray(strength, data.X.dtype) / 2
         strength = strength / jnp.where(per_square > 0, per_square, 1)
     factored, h = factors(columns, strength, intercept=intercept)
-    theta = corrected(factored, h, columns, intercept=intercept)
+    theta, _ = corrected(factored, h, columns, intercept=intercept)
     return _Fitted(factored, h, theta, columns, unit)
 
 

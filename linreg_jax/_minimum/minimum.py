@@ -1,0 +1,90 @@
+"""From a loss and a start to its minimum: which method, in which order, and whether it is alone."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from linreg_jax._algebra.settled import weighted_gram
+from linreg_jax._minimum.cells import Cells, cells_of, ramp_like
+from linreg_jax._minimum.interior import interior
+from linreg_jax._minimum.newton import newton
+from linreg_jax._minimum.point import Goal, Point, certified
+from linreg_jax._minimum.problem import Problem, Scaled
+from linreg_jax._typing import Array, Bool, Float, Int
+
+_FIRST_STEPS, _LAST_STEPS = 25, 60
+
+
+class Minimum(NamedTuple):
+    """The minimum of one target.
+
+    Attributes:
+      point: the best `Point`.
+      is_unique: [] whether no other z is as good.
+      num_iterations: [] weighted least-squares problems that were solved.
+      at_zero: [] the loss where z is 0, the scale of a value that is 0.
+    """
+
+    point: Point
+    is_unique: Bool[Array, ""]
+    num_iterations: Int[Array, ""]
+    at_zero: Float[Array, ""]
+
+
+def minimum(problem: Problem, scaled: Scaled, z: Float[Array, " p"]) -> Minimum:
+    """The `Minimum` of a problem, from z on.
+
+    Smooth losses by Newton's steps, which few need more than a dozen of; where they end elsewhere,
+    as on a loss that is all but made of lines, from an interior point on. The others by interior
+    points.
+    """
+    at_zero = scaled.value(problem, jnp.zeros_like(z))
+    eps = jnp.finfo(z.dtype).eps
+    goal = Goal(jnp.asarray(8 * eps, z.dtype), eps * at_zero)
+    if scaled.loss.curvature_bound is None:
+        cells = cells_of(scaled.loss, scaled.unit)
+        point, v, count = interior(problem, scaled, cells, z, goal, jnp.array(True))
+        weight = _on_kinks(cells, v, eps)
+    else:
+        point, count = _smooth(problem, scaled, z, goal)
+        _, weight = scaled.slope_and_curvature(problem.residuals(point.z))
+    return Minimum(point, _is_unique(problem, weight), count, at_zero)
+
+
+def _smooth(
+    problem: Problem, scaled: Scaled, z: Float[Array, " p"], goal: Goal
+) -> tuple[Point, Int[Array, ""]]:
+    def at(z: Array) -> Point:
+        r = problem.residuals(z)
+        return certified(problem, scaled, z, scaled.psi(r), r)
+
+    first, count = newton(problem, scaled, at(z), goal, _FIRST_STEPS, jnp.array(True))
+    enough = Goal(100 * goal.relative, 100 * goal.absolute)
+    is_left = ~first.is_within(enough)
+    is_made_of_cells = scaled.loss.is_piecewise_quadratic
+    cells = (cells_of if is_made_of_cells else ramp_like)(scaled.loss, scaled.unit)
+    inside, _, more = interior(problem, scaled, cells, first.z, goal, is_left)
+    z = jnp.where(inside.value < first.value, inside.z, first.z)
+    last, most = newton(problem, scaled, at(z), goal, _LAST_STEPS, is_left)
+    point = jnp.where(last.gap < first.gap, last.z, first.z)
+    return at(point), count + more + most
+
+
+def _on_kinks(cells: Cells, v: Float[Array, "m n"], eps: float) -> Float[Array, " n"]:
+    """[n] 1 where a slope lies strictly within a cell, so that no z may change the residual."""
+    height = jnp.where(cells.height > 0, cells.height, 1)[:, None]
+    inside = jnp.minimum(v, height - v) / height
+    return jnp.any(inside > eps**0.5, axis=0).astype(v.dtype)
+
+
+def _is_unique(problem: Problem, weight: Float[Array, " n"]) -> Bool[Array, ""]:
+    """[] whether curvature, kinks and ridge hold z in every direction."""
+    H = weighted_gram(problem.Q, problem.s * weight) + jnp.diag(problem.is_free * 1.0)
+
+    def of_size_1(H: Array) -> Array:
+        size = jnp.max(jnp.abs(H))
+        return H / jnp.where(size > 0, size, 1)
+
+    p = H.shape[0]
+    eigenvalues = jnp.linalg.eigvalsh(of_size_1(H) + of_size_1(problem.P))
+    return eigenvalues[0] > 16 * p * jnp.finfo(H.dtype).eps
