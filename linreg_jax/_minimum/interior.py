@@ -81,8 +81,13 @@ def interior(
         return _State(iterate, better(state.best, point), v, mu, state.count + 1, waited)
 
     first = start(problem, rows, z)
+    # Where z fits every row there is nothing to do, and nothing to be scaled by.
+    r = problem.residuals(z)
+    v = rows.only_live(cells.nearest(cells.positions(r)))
+    excess = cells.excess(cells.positions(r), v)
+    best = certified(problem, scaled, z, rows.slopes(v), r, excess)
     zero, infinity = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, z.dtype)
-    state = _State(first, point_at(first), first.v, infinity, zero, zero)
+    state = _State(first, best, v, infinity, zero, zero)
     state = lax.while_loop(goes_on, advance, state)
     return state.best, rows.only_live(state.v), state.count
 

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 
 from linreg_jax._algebra.settled import weighted_gram
 from linreg_jax._minimum.cells import Cells, cells_of, ramp_like
+from linreg_jax._minimum.finish import finish
 from linreg_jax._minimum.interior import interior
 from linreg_jax._minimum.newton import newton
-from linreg_jax._minimum.point import Goal, Point, certified
+from linreg_jax._minimum.point import Goal, Point, better, certified
 from linreg_jax._minimum.problem import Problem, Scaled
 from linreg_jax._typing import Array, Bool, Float, Int
 
@@ -44,6 +45,7 @@ def minimum(problem: Problem, scaled: Scaled, z: Float[Array, " p"]) -> Minimum:
     if scaled.loss.curvature_bound is None:
         cells = cells_of(scaled.loss, scaled.unit)
         point, v, count = interior(problem, scaled, cells, z, goal, jnp.array(True))
+        point, v = finish(problem, scaled, cells, point, v, goal)
         weight = _on_kinks(cells, v, eps)
     else:
         point, count = _smooth(problem, scaled, z, goal)
@@ -66,8 +68,7 @@ def _smooth(
     inside, _, more = interior(problem, scaled, cells, first.z, goal, is_left)
     z = jnp.where(inside.value < first.value, inside.z, first.z)
     last, most = newton(problem, scaled, at(z), goal, _LAST_STEPS, is_left)
-    point = jnp.where(last.gap < first.gap, last.z, first.z)
-    return at(point), count + more + most
+    return better(first, last), count + more + most
 
 
 def _on_kinks(cells: Cells, v: Float[Array, "m n"], eps: float) -> Float[Array, " n"]:

@@ -54,9 +54,7 @@ def newton(
         return is_wanted & is_left & (state.count < most)
 
     def advance(state: _State) -> _State:
-        z = _step(problem, scaled, state.z)
-        r = problem.residuals(z)
-        point = certified(problem, scaled, z, scaled.psi(r), r)
+        point, z = _point_and_next(problem, scaled, state.z)
         is_better = (point.gap < 0.9 * state.best.gap) | (point.value < state.best.value)
         waited = jnp.where(is_better, 0, state.waited + 1)
         return _State(z, better(state.best, point), state.count + 1, waited)
@@ -66,8 +64,10 @@ def newton(
     return state.best, state.count
 
 
-def _step(problem: Problem, scaled: Scaled, z: Float[Array, " p"]) -> Float[Array, " p"]:
-    """The next z."""
+def _point_and_next(
+    problem: Problem, scaled: Scaled, z: Float[Array, " p"]
+) -> tuple[Point, Float[Array, " p"]]:
+    """What is proven of z, and the next one."""
     s, r = problem.s, problem.residuals(z)
     u, h = scaled.slope_and_curvature(r)
     e = problem.gradient(z, u)
@@ -75,15 +75,33 @@ def _step(problem: Problem, scaled: Scaled, z: Float[Array, " p"]) -> Float[Arra
     size = jnp.sqrt(jnp.sum(e * e)) / jnp.maximum(problem.length(u), jnp.finfo(z.dtype).tiny)
     steepest = jnp.asarray(scaled.loss.curvature_bound, z.dtype) * scaled.unit
     added = _DAMPING * steepest * jnp.minimum(size, 1)
-    diagonal = jnp.where(problem.is_free, 1, added)
-    dz = -solve_positive(H + jnp.diag(diagonal), e)
+    dz = -solve_positive(H + jnp.diag(jnp.where(problem.is_free, 1, added)), e)
     dr, pull = matmul(dz, problem.Q), matmul(problem.P, dz)
 
     def slope(length: Array) -> Array:
         along = jnp.sum(s * scaled.psi(r + length * dr) * dr)
         return along + jnp.sum(pull * (z + length * dz))
 
-    return z + _least(slope, jnp.sum(e * dz)) * dz
+    plain = certified(problem, scaled, z, u, r)
+    ahead = _certified_ahead(problem, scaled, plain, r, h, dz, dr)
+    return better(plain, ahead), z + _least(slope, jnp.sum(e * dz)) * dz
+
+
+def _certified_ahead(
+    problem: Problem, scaled: Scaled, point: Point, r: Array, h: Array, dz: Array, dr: Array
+) -> Point:
+    """What is proven of z by the slopes where the next step leads, if psi is straight until there.
+
+    Of them the gradient is next to nothing, where that at z is what the rounding of r makes of it.
+    """
+    u = point.u + h * dr
+    few = 8 * jnp.finfo(r.dtype).eps * (jnp.abs(point.u) + jnp.max(jnp.abs(point.u)))
+    bend = jnp.abs(scaled.psi(r + dr) - u)
+    is_straight = jnp.all((bend <= 0.1 * h * jnp.abs(dr) + few) | (problem.s == 0))
+    e = problem.gradient(point.z + dz, u)
+    excess = jnp.sum(problem.s * h * dr * dr) + problem.penalty(dz)
+    gap = excess + 2 * jnp.sqrt(jnp.sum(e * e)) * problem.length(r)
+    return point._replace(u=u, gap=jnp.where(is_straight & (gap >= 0), gap, jnp.inf))
 
 
 def _least(slope: Callable[[Array], Array], at_0: Float[Array, ""]) -> Float[Array, ""]:

@@ -17,7 +17,7 @@ class Reduction(NamedTuple):
     """Data of k targets in coordinates where least squares would be trivial.
 
     Attributes:
-      factored: of the data, without ridge.
+      factored: of the data, with ridge as it would be beside a squared loss.
       problem: with y [k, n] and P [p, p] for targets in units of 1.
       start: [k, p] the z of least squares.
     """
@@ -31,15 +31,19 @@ class Reduction(NamedTuple):
         return self.factored.back(z.T).at[-1].add(self.factored.rows.y.mean)
 
 
-def reduced(data: Dataset, strength: Float[Array, ""], *, intercept: bool) -> Reduction:
+def reduced(
+    data: Dataset, strength: Float[Array, ""], curvature: Float[Array, ""], *, intercept: bool
+) -> Reduction:
     """The `Reduction` of data.
 
     Args:
       data: a `Dataset` with y [n, k].
       strength: [] what ridge adds: Σ s rho(r) + strength Σ weights².
+      curvature: [] about that of rho, over 2: with a squared loss of it, ridge is half of the matter
+        wherever it is any, and no part of P is out of proportion to the others.
       intercept: whether there is a bias.
     """
-    factored, h = factors(data, None, intercept=intercept)
+    factored, h = factors(data, strength / curvature, intercept=intercept)
     rows, s, b = factored.rows, data.sample_weight, bias_multipliers(data)
     centred = rows.centred(data)
     along = b if intercept else jnp.zeros_like(b)

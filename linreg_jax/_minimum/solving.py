@@ -9,7 +9,7 @@ from jax import lax
 from linreg_jax._algebra.least_squares import Factors
 from linreg_jax._algebra.linalg import Centring
 from linreg_jax._arithmetic.blocks import sum_over_blocks
-from linreg_jax._arithmetic.centring import without_zero_weight
+from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
 from linreg_jax._arithmetic.division import divide
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
@@ -20,11 +20,14 @@ from linreg_jax._typing import Array, Bool, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers
 
 
+_FAR = 64.0  # in sizes of the targets
+
+
 class Found(NamedTuple):
     """The minima of k targets.
 
     Attributes:
-      factored: `Factors` of the data, without ridge.
+      factored: `Factors` of the data, with ridge as it would be beside a squared loss.
       theta: [d + 1, k] parameters about the origin, the bias last.
       costs: [] Σ sample_weight rho(r), which has derivatives with respect to the data.
       gap: [] how much larger than the least loss its value can be, in units of the costs.
@@ -52,7 +55,8 @@ def find(loss: Loss, data: Dataset, strength: Float[Array, ""], *, intercept: bo
       intercept: whether there is a bias.
     """
     fixed_loss, fixed, fixed_strength = lax.stop_gradient((loss, data, strength))
-    reduction = reduced(fixed, fixed_strength, intercept=intercept)
+    curvature = _typical_curvature(fixed_loss, fixed) / 2
+    reduction = reduced(fixed, fixed_strength, curvature, intercept=intercept)
     units = reduction.factored.rows.y.unit
 
     def of_target(y: Array, unit: Array, z: Array) -> Minimum:
@@ -66,7 +70,7 @@ def find(loss: Loss, data: Dataset, strength: Float[Array, ""], *, intercept: bo
     pulls = jax.vmap(reduction.problem.penalty)(found.point.z) * units * units
     expected = jnp.sum(found.point.value * units - pulls)
     factored = reduction.factored
-    is_held = (factored.rank == data.X.shape[1]) | (strength > 0)
+    is_held = factored.rank == data.X.shape[1]
     return Found(
         factored=factored,
         theta=theta,
@@ -77,6 +81,17 @@ def find(loss: Loss, data: Dataset, strength: Float[Array, ""], *, intercept: bo
         is_unique=jnp.all(found.is_unique) & is_held,
         num_iterations=jnp.max(found.num_iterations),
     )
+
+
+def _typical_curvature(loss: Loss, data: Dataset) -> Float[Array, ""]:
+    """[] the largest one of a smooth loss, else what psi rises by over the size of the targets."""
+    if loss.curvature_bound is not None:
+        curvature = jnp.asarray(loss.curvature_bound, data.X.dtype)
+    else:
+        size = jnp.max(power_of_two(data.y, data.sample_weight))
+        low, high = loss.psi(jnp.stack([-_FAR * size, _FAR * size]))
+        curvature = (high - low) / size
+    return jnp.where(curvature > 0, curvature, 1)
 
 
 def costs_at(
