@@ -39,53 +39,60 @@ class Chosen(NamedTuple):
     is_chosen: Bool[Array, " p"]
 
 
-def finish(
-    problem: Problem,
-    scaled: Scaled,
-    cells: Cells,
-    point: Point,
-    v: Float[Array, "m n"],
-    goal: Goal,
-) -> tuple[Point, Float[Array, "m n"]]:
-    """The point and its v, or better ones.
+def finish(problem: Problem, scaled: Scaled, cells: Cells, point: Point, goal: Goal) -> Point:
+    """The point, or a better one.
 
     Args:
       problem: a `Problem`.
       scaled: its loss.
       cells: the same.
       point: near the minimum.
-      v: [m, n] that it goes with.
       goal: when there is nothing to do.
     """
     height = cells.height[:, None]
-    inside = inside_cells(cells, v)
-    is_inside = inside > jnp.finfo(v.dtype).eps ** 0.5
-    v_on_pieces = jnp.where(is_inside, v, jnp.where(v > height / 2, height, 0))
+    inside = inside_cells(problem, cells, point)
+    is_inside = inside > 0
     is_jump = (cells.softness == 0)[:, None]
-    chosen = _choose(problem, cells, point.z, jnp.where(is_jump & is_inside, inside, 0))
+    chosen = _choose(problem, cells, point.z, jnp.where(is_jump, inside, 0))
 
     def goes_on(state: tuple) -> Array:
-        best, _, _, _, count = state
+        best, _, _, count = state
         return ~best.is_within(goal) & (count < _ROUNDS) & jnp.isfinite(point.gap)
 
     def advance(state: tuple) -> tuple:
-        best, best_v, z, v, count = state
+        best, z, v, count = state
         z, v = _solve(problem, cells, chosen, is_inside, z, v)
         r, within = problem.residuals(z), jnp.clip(v, 0, height)
-        x = cells.positions(r)
         u = cells.floor + jnp.sum(within, axis=0)
-        found = certified(problem, scaled, z, u, r, cells.excess(x, within))
-        best_v = jnp.where(found.gap < best.gap, within, best_v)
-        return better(best, found), best_v, z, v, count + 1
+        excess = cells.excess(cells.positions(r), within)
+        found = certified(problem, scaled, z, u, r, excess)._replace(v=within)
+        return better(best, found), z, v, count + 1
 
-    state = (point, v, point.z, v_on_pieces, 0)
-    return lax.while_loop(goes_on, advance, state)[:2]
+    on_piece = jnp.where(point.v > height / 2, height, 0)
+    start = (point, point.z, jnp.where(is_inside, point.v, on_piece), 0)
+    return lax.while_loop(goes_on, advance, start)[0]
 
 
-def inside_cells(cells: Cells, v: Float[Array, "m n"]) -> Float[Array, "m n"]:
-    """[m, n] how far v lies from the ends of its cell, at most 1/2; 0 where there is no cell."""
+def inside_cells(
+    problem: Problem, cells: Cells, point: Point
+) -> Float[Array, "m n"]:
+    """[m, n] how far v lies from the ends of its cell, at most 1/2, and 0 where it is at one.
+
+    On the path to the minimum one of two is next to 0: this distance, or that of the residual from
+    where v has it.
+    """
+    exists = (cells.height > 0)[:, None] & (problem.s > 0)[None, :]
     height = jnp.where(cells.height > 0, cells.height, 1)[:, None]
-    return jnp.where(cells.height[:, None] > 0, jnp.minimum(v, height - v) / height, 0)
+    v = point.v
+    inside = jnp.minimum(v, height - v) / height
+    off = jnp.abs(cells.positions(problem.residuals(point.z)) - cells.softness[:, None] * v)
+    is_inside = exists & (inside > jnp.finfo(v.dtype).eps ** 0.5) & (inside > off / _size(problem))
+    return jnp.where(is_inside, inside, 0)
+
+
+def _size(problem: Problem) -> Float[Array, ""]:
+    size = jnp.max(jnp.abs(problem.y))
+    return jnp.where(size > 0, size, 1)
 
 
 def _choose(
@@ -95,9 +102,7 @@ def _choose(
     p, n = problem.Q.shape
     eps = jnp.finfo(z.dtype).eps
     off = jnp.abs(cells.positions(problem.residuals(z)))
-    size = jnp.max(jnp.abs(problem.y))
-    score = inside / (off / jnp.where(size > 0, size, 1) + eps)
-    score = jnp.where((problem.s > 0)[None, :], score, 0).ravel()
+    score = (inside / (off / _size(problem) + eps)).ravel()
     score, places = lax.top_k(score, min(_CANDIDATES * p, score.size))
     rows = problem.Q[:, places % n].T
     length = jnp.sqrt(jnp.sum(rows * rows, axis=1))
@@ -134,8 +139,7 @@ def _solve(
     v = jnp.where(is_on_ramp, x / jnp.where(w > 0, w, 1), v)
     curvature = jnp.sum(jnp.where(is_on_ramp, 1 / jnp.where(w > 0, w, 1), 0), axis=0)
     H = weighted_gram(problem.Q, problem.s * curvature) + problem.P
-    size = jnp.sum(cells.height) / jnp.maximum(jnp.max(jnp.abs(problem.y)), 1e-6)
-    added = jnp.finfo(z.dtype).eps ** 0.5 * size
+    added = jnp.finfo(z.dtype).eps ** 0.5 * jnp.sum(cells.height) / _size(problem)
     H = H + jnp.diag(jnp.where(problem.is_free, 1, added))
     C = jnp.where(chosen.is_chosen[None, :], problem.Q[:, chosen.row], 0)
     corner = jnp.diag(jnp.where(chosen.is_chosen, 0, 1).astype(z.dtype))

@@ -34,7 +34,6 @@ _LARGEST_CORRECTOR = 10.0  # of the mu aimed at
 class _State(NamedTuple):
     iterate: Iterate
     best: Point
-    v: Array  # of the best
     mu: Array  # the least so far
     count: Array
     waited: Array
@@ -47,8 +46,8 @@ def interior(
     z: Float[Array, " p"],
     goal: Goal,
     is_wanted: Bool[Array, ""],
-) -> tuple[Point, Float[Array, "m n"], Int[Array, ""]]:
-    """The best point found, its v, and the number of iterations.
+) -> tuple[Point, Int[Array, ""]]:
+    """The best point found and the number of iterations.
 
     Args:
       problem: a `Problem`.
@@ -60,10 +59,13 @@ def interior(
     """
     rows = Rows.of(problem, cells)
 
-    def point_at(iterate: Iterate) -> Point:
-        r = problem.residuals(iterate.z)
-        excess = cells.excess(cells.positions(r), rows.only_live(iterate.v))
-        return certified(problem, scaled, iterate.z, rows.slopes(iterate.v), r, excess)
+    def point_at(z: Array, v: Array) -> Point:
+        r = problem.residuals(z)
+        excess = cells.excess(cells.positions(r), v)
+        return certified(problem, scaled, z, rows.slopes(v), r, excess)._replace(v=v)
+
+    def at_rest(z: Array) -> Point:
+        return point_at(z, rows.only_live(cells.nearest(cells.positions(problem.residuals(z)))))
 
     def goes_on(state: _State) -> Array:
         is_left = ~state.best.is_within(goal) & (state.waited < _PATIENCE)
@@ -71,25 +73,20 @@ def interior(
 
     def advance(state: _State) -> _State:
         iterate, mu = _step(problem, rows, state.iterate)
-        point = point_at(iterate)
+        point = point_at(iterate.z, rows.only_live(iterate.v))
         # Where mu is far below the gap, rounding is what is left of it.
         is_nearer = (mu < 0.9 * state.mu) & (mu * rows.total > 0.01 * state.best.gap)
         has_moved = (point.gap < 0.9 * state.best.gap) | is_nearer
         waited = jnp.where(has_moved, 0, state.waited + 1)
-        v = jnp.where(point.gap < state.best.gap, iterate.v, state.v)
         mu = jnp.where(mu < state.mu, mu, state.mu)
-        return _State(iterate, better(state.best, point), v, mu, state.count + 1, waited)
+        return _State(iterate, better(state.best, point), mu, state.count + 1, waited)
 
-    first = start(problem, rows, z)
-    # Where z fits every row there is nothing to do, and nothing to be scaled by.
-    r = problem.residuals(z)
-    v = rows.only_live(cells.nearest(cells.positions(r)))
-    excess = cells.excess(cells.positions(r), v)
-    best = certified(problem, scaled, z, rows.slopes(v), r, excess)
+    # Where z fits every row, or 0 does, there is nothing to do, and nothing to be scaled by.
+    best = better(at_rest(z), at_rest(jnp.zeros_like(z)))
     zero, infinity = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, z.dtype)
-    state = _State(first, best, v, infinity, zero, zero)
+    state = _State(start(problem, rows, z), best, infinity, zero, zero)
     state = lax.while_loop(goes_on, advance, state)
-    return state.best, rows.only_live(state.v), state.count
+    return state.best, state.count
 
 
 def _step(problem: Problem, rows: Rows, at: Iterate) -> tuple[Iterate, Float[Array, ""]]:

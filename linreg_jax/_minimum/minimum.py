@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from linreg_jax._algebra.settled import weighted_gram
-from linreg_jax._minimum.cells import Cells, cells_of, ramp_like
-from linreg_jax._minimum.finish import finish
+from linreg_jax._minimum.cells import cells_of, ramp_like
+from linreg_jax._minimum.finish import finish, inside_cells
 from linreg_jax._minimum.interior import interior
 from linreg_jax._minimum.newton import newton
 from linreg_jax._minimum.point import Goal, Point, better, certified
@@ -44,9 +44,10 @@ def minimum(problem: Problem, scaled: Scaled, z: Float[Array, " p"]) -> Minimum:
     goal = Goal(jnp.asarray(8 * eps, z.dtype), eps * at_zero)
     if scaled.loss.curvature_bound is None:
         cells = cells_of(scaled.loss, scaled.unit)
-        point, v, count = interior(problem, scaled, cells, z, goal, jnp.array(True))
-        point, v = finish(problem, scaled, cells, point, v, goal)
-        weight = _on_kinks(cells, v, eps)
+        point, count = interior(problem, scaled, cells, z, goal, jnp.array(True))
+        point = finish(problem, scaled, cells, point, goal)
+        inside = inside_cells(problem, cells, point)
+        weight = jnp.any(inside > 0, axis=0).astype(z.dtype)
     else:
         point, count = _smooth(problem, scaled, z, goal)
         _, weight = scaled.slope_and_curvature(problem.residuals(point.z))
@@ -65,17 +66,10 @@ def _smooth(
     is_left = ~first.is_within(enough)
     is_made_of_cells = scaled.loss.is_piecewise_quadratic
     cells = (cells_of if is_made_of_cells else ramp_like)(scaled.loss, scaled.unit)
-    inside, _, more = interior(problem, scaled, cells, first.z, goal, is_left)
+    inside, more = interior(problem, scaled, cells, first.z, goal, is_left)
     z = jnp.where(inside.value < first.value, inside.z, first.z)
     last, most = newton(problem, scaled, at(z), goal, _LAST_STEPS, is_left)
     return better(first, last), count + more + most
-
-
-def _on_kinks(cells: Cells, v: Float[Array, "m n"], eps: float) -> Float[Array, " n"]:
-    """[n] 1 where a slope lies strictly within a cell, so that no z may change the residual."""
-    height = jnp.where(cells.height > 0, cells.height, 1)[:, None]
-    inside = jnp.minimum(v, height - v) / height
-    return jnp.any(inside > eps**0.5, axis=0).astype(v.dtype)
 
 
 def _is_unique(problem: Problem, weight: Float[Array, " n"]) -> Bool[Array, ""]:

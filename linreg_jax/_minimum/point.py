@@ -25,12 +25,14 @@ class Point(NamedTuple):
       u: [n] slopes.
       value: [] the loss at z.
       gap: [] how much larger than the least one that can be.
+      v: [m, n] what u is made of, where the loss is made of m cells; else None.
     """
 
     z: Float[Array, " p"]
     u: Float[Array, " n"]
     value: Float[Array, ""]
     gap: Float[Array, ""]
+    v: Float[Array, "m n"] | None = None
 
     def is_within(self, goal: "Goal") -> Bool[Array, ""]:
         """[] whether the gap is as small as it has to be."""
