@@ -9,7 +9,7 @@ from linreg_jax._minimum.cells import Cells
 from linreg_jax._minimum.problem import Problem
 from linreg_jax._typing import Array, Bool, Float
 
-_BALANCING_STEPS = 5
+_BALANCING_STEPS = 8
 
 
 class Iterate(NamedTuple):
@@ -116,8 +116,11 @@ def start(problem: Problem, rows: Rows, z: Float[Array, " p"]) -> Iterate:
         slope = jnp.sum(rows.weight / (at.t / at.g + at.t_below / at.v), axis=0)
         curvature = jnp.sum(slope * problem.Q[0] ** 2)
         force = jnp.sum(problem.s * rows.slopes(at.v) * problem.Q[0])
-        return shift - force / jnp.where(curvature > 0, curvature, 1)
+        step = force / jnp.where(curvature > 0, curvature, 1)
+        return shift - jnp.clip(step, -longest, longest)
 
+    reach = jnp.max(jnp.abs(problem.Q[0]))
+    longest = 2 * size / jnp.where(reach > 0, reach, 1)
     shift = lax.fori_loop(0, _BALANCING_STEPS, balance, jnp.zeros_like(z[0]))
     at = on_path(x + shift * problem.Q[:1])
     at = at._replace(z=z.at[0].add(shift))

@@ -35,6 +35,7 @@ class _State(NamedTuple):
     iterate: Iterate
     best: Point
     mu: Array  # the least so far
+    e: Array  # the length of the gradient, the least so far
     count: Array
     waited: Array
 
@@ -72,25 +73,26 @@ def interior(
         return is_wanted & is_left & (state.count < _MOST_ITERATIONS)
 
     def advance(state: _State) -> _State:
-        iterate, mu = _step(problem, rows, state.iterate)
+        iterate, mu, e = _step(problem, rows, state.iterate)
         point = point_at(iterate.z, rows.only_live(iterate.v))
         # Where mu is far below the gap, rounding is what is left of it.
         is_nearer = (mu < 0.9 * state.mu) & (mu * rows.total > 0.01 * state.best.gap)
-        has_moved = (point.gap < 0.9 * state.best.gap) | is_nearer
+        is_more_balanced = (e < 0.97 * state.e)
+        has_moved = (point.gap < 0.9 * state.best.gap) | is_nearer | is_more_balanced
         waited = jnp.where(has_moved, 0, state.waited + 1)
-        mu = jnp.where(mu < state.mu, mu, state.mu)
-        return _State(iterate, better(state.best, point), mu, state.count + 1, waited)
+        best, mu, e = better(state.best, point), jnp.fmin(mu, state.mu), jnp.fmin(e, state.e)
+        return _State(iterate, best, mu, e, state.count + 1, waited)
 
     # Where z fits every row, or 0 does, there is nothing to do, and nothing to be scaled by.
     best = better(at_rest(z), at_rest(jnp.zeros_like(z)))
     zero, infinity = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, z.dtype)
-    state = _State(start(problem, rows, z), best, infinity, zero, zero)
+    state = _State(start(problem, rows, z), best, infinity, infinity, zero, zero)
     state = lax.while_loop(goes_on, advance, state)
     return state.best, state.count
 
 
-def _step(problem: Problem, rows: Rows, at: Iterate) -> tuple[Iterate, Float[Array, ""]]:
-    """The next iterate, and the mu of this one."""
+def _step(problem: Problem, rows: Rows, at: Iterate) -> tuple[Iterate, Array, Array]:
+    """The next iterate, and of this one mu and the length of the gradient."""
     s, w = problem.s, rows.cells.softness[:, None]
     z, v, g, t, t_below = at
     e = problem.gradient(z, rows.slopes(v))
@@ -119,4 +121,4 @@ def _step(problem: Problem, rows: Rows, at: Iterate) -> tuple[Iterate, Float[Arr
     primal, dual = (
         jnp.minimum(1, _TO_THE_BOUNDARY * length) for length in rows.lengths(problem, at, d)
     )
-    return at.moved(d, primal, dual), mu
+    return at.moved(d, primal, dual), mu, jnp.sqrt(jnp.sum(e * e))
