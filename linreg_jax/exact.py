@@ -59,8 +59,8 @@ class Solution(NamedTuple):
       gap: [] how much larger than the least value it can be, as the slopes of the loss prove.
       unique: [] bool, whether no other parameters are as good.
       status: [] int32, a `SolutionStatus`.
-      num_iterations: [] int32 weighted least-squares problems solved on the way; of several targets,
-        those of the one that took most. 0 for a squared loss.
+      num_iterations: [] int32 weighted least-squares problems solved on the way, 0 for a squared
+        loss; of several targets, those of the one that took most.
       rank: [] of the features, centred on their means where there is an intercept. Less than d: a
         feature is constant or made up of others, or there are too few examples.
       condition_number: [] the largest singular value over the smallest that is not 0.

@@ -118,9 +118,7 @@ def _shortest(length: Array, Vt: Array, rank: Array, unit: Array) -> Array:
     return jnp.where(rank == d, Vt.T / length[:, None], shortest)
 
 
-def corrected(
-    factors: Factors, h: Array, data: Dataset, *, intercept: bool
-) -> tuple[Pair, Array]:
+def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> tuple[Pair, Array]:
     """theta at the minimum, from h: R⁻¹ h, then (RᵀR)⁻¹ gradient added to it.
 
     Returns:

@@ -5,8 +5,8 @@ dual variable v_j of a cell is its share of psi, between 0 and height_j::
 
     cell(x) + cell*(v) - v x = (mid - w v)²/2w + (height - v) high + v low,    w = width / height
 
-with x = r - start cut in what is below 0, within the width and above. All three are at least 0: they
-add up to what the loss at r is above the line of slope v that touches it from below.
+with x = r - start cut in what is below 0, within the width and above. All three are at least 0, and
+together what the loss at r is above the line of slope v that touches it from below.
 """
 
 from typing import NamedTuple

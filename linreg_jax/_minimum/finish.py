@@ -65,7 +65,7 @@ def finish(problem: Problem, scaled: Scaled, cells: Cells, point: Point, goal: G
         r, within = problem.residuals(z), jnp.clip(v, 0, height)
         u = cells.floor + jnp.sum(within, axis=0)
         excess = cells.excess(cells.positions(r), within)
-        found = certified(problem, scaled, z, u, r, excess)._replace(v=within)
+        found = certified(problem, scaled, z, u, r, excess, within)
         return better(best, found), z, v, count + 1
 
     on_piece = jnp.where(point.v > height / 2, height, 0)
@@ -73,9 +73,7 @@ def finish(problem: Problem, scaled: Scaled, cells: Cells, point: Point, goal: G
     return lax.while_loop(goes_on, advance, start)[0]
 
 
-def inside_cells(
-    problem: Problem, cells: Cells, point: Point
-) -> Float[Array, "m n"]:
+def inside_cells(problem: Problem, cells: Cells, point: Point) -> Float[Array, "m n"]:
     """[m, n] how far v lies from the ends of its cell, at most 1/2, and 0 where it is at one.
 
     On the path to the minimum one of two is next to 0: this distance, or that of the residual from

@@ -36,7 +36,7 @@ class _State(NamedTuple):
     best: Point
     mu: Array  # the least so far
     e: Array  # the length of the gradient, the least so far
-    count: Array
+    num_steps: Array
     waited: Array
 
 
@@ -63,32 +63,32 @@ def interior(
     def point_at(z: Array, v: Array) -> Point:
         r = problem.residuals(z)
         excess = cells.excess(cells.positions(r), v)
-        return certified(problem, scaled, z, rows.slopes(v), r, excess)._replace(v=v)
+        return certified(problem, scaled, z, rows.slopes(v), r, excess, v)
 
     def at_rest(z: Array) -> Point:
         return point_at(z, rows.only_live(cells.nearest(cells.positions(problem.residuals(z)))))
 
     def goes_on(state: _State) -> Array:
         is_left = ~state.best.is_within(goal) & (state.waited < _PATIENCE)
-        return is_wanted & is_left & (state.count < _MOST_ITERATIONS)
+        return is_wanted & is_left & (state.num_steps < _MOST_ITERATIONS)
 
     def advance(state: _State) -> _State:
         iterate, mu, e = _step(problem, rows, state.iterate)
         point = point_at(iterate.z, rows.only_live(iterate.v))
         # Where mu is far below the gap, rounding is what is left of it.
         is_nearer = (mu < 0.9 * state.mu) & (mu * rows.total > 0.01 * state.best.gap)
-        is_more_balanced = (e < 0.97 * state.e)
+        is_more_balanced = e < 0.97 * state.e
         has_moved = (point.gap < 0.9 * state.best.gap) | is_nearer | is_more_balanced
         waited = jnp.where(has_moved, 0, state.waited + 1)
         best, mu, e = better(state.best, point), jnp.fmin(mu, state.mu), jnp.fmin(e, state.e)
-        return _State(iterate, best, mu, e, state.count + 1, waited)
+        return _State(iterate, best, mu, e, state.num_steps + 1, waited)
 
     # Where z fits every row, or 0 does, there is nothing to do, and nothing to be scaled by.
     best = better(at_rest(z), at_rest(jnp.zeros_like(z)))
     zero, infinity = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, z.dtype)
     state = _State(start(problem, rows, z), best, infinity, infinity, zero, zero)
     state = lax.while_loop(goes_on, advance, state)
-    return state.best, state.count
+    return state.best, state.num_steps
 
 
 def _step(problem: Problem, rows: Rows, at: Iterate) -> tuple[Iterate, Array, Array]:
@@ -114,9 +114,7 @@ def _step(problem: Problem, rows: Rows, at: Iterate) -> tuple[Iterate, Array, Ar
     primal, dual = (jnp.minimum(1, length) for length in rows.lengths(problem, at, d))
     aim = mu * (rows.mean_product(at.moved(d, primal, dual)) / mu) ** 3
     most = _LARGEST_CORRECTOR * aim
-    product, product_below = (
-        jnp.clip(a, -most, most) for a in (d.t * d.g, d.t_below * d.v)
-    )
+    product, product_below = (jnp.clip(a, -most, most) for a in (d.t * d.g, d.t_below * d.v))
     d = direction(aim - t * g - product, aim - t_below * v - product_below)
     primal, dual = (
         jnp.minimum(1, _TO_THE_BOUNDARY * length) for length in rows.lengths(problem, at, d)

@@ -69,7 +69,11 @@ def _smooth(
     inside, more = interior(problem, scaled, cells, first.z, goal, is_left)
     z = jnp.where(inside.value < first.value, inside.z, first.z)
     last, most = newton(problem, scaled, at(z), goal, _LAST_STEPS, is_left)
-    return better(first, last), count + more + most
+    best = better(first, last)._replace(v=inside.v)
+    if is_made_of_cells:
+        # Slopes of their own prove more where residuals are mostly rounding beside their kinks.
+        best = better(best, finish(problem, scaled, cells, inside, goal))
+    return best, count + more + most
 
 
 def _is_unique(problem: Problem, weight: Float[Array, " n"]) -> Bool[Array, ""]:

@@ -26,7 +26,7 @@ _DAMPING = 1e-3
 class _State(NamedTuple):
     z: Array
     best: Point
-    count: Array
+    num_steps: Array
     waited: Array
 
 
@@ -51,17 +51,17 @@ def newton(
 
     def goes_on(state: _State) -> Array:
         is_left = ~state.best.is_within(goal) & (state.waited < _PATIENCE)
-        return is_wanted & is_left & (state.count < most)
+        return is_wanted & is_left & (state.num_steps < most)
 
     def advance(state: _State) -> _State:
         point, z = _point_and_next(problem, scaled, state.z)
         is_better = (point.gap < 0.9 * state.best.gap) | (point.value < state.best.value)
         waited = jnp.where(is_better, 0, state.waited + 1)
-        return _State(z, better(state.best, point), state.count + 1, waited)
+        return _State(z, better(state.best, point), state.num_steps + 1, waited)
 
     zero = jnp.zeros((), jnp.int32)
     state = lax.while_loop(goes_on, advance, _State(start.z, start, zero, zero))
-    return state.best, state.count
+    return state.best, state.num_steps
 
 
 def _point_and_next(
@@ -112,7 +112,7 @@ def _least(slope: Callable[[Array], Array], at_0: Float[Array, ""]) -> Float[Arr
     """
 
     def goes_on(state: tuple) -> Array:
-        length, steepness, _, _, count = state
+        _, steepness, _, _, count = state
         return (jnp.abs(steepness) > 0.5 * jnp.abs(at_0)) & (count < _MOST_TRIALS)
 
     def advance(state: tuple) -> tuple:

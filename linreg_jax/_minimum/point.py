@@ -25,14 +25,14 @@ class Point(NamedTuple):
       u: [n] slopes.
       value: [] the loss at z.
       gap: [] how much larger than the least one that can be.
-      v: [m, n] what u is made of, where the loss is made of m cells; else None.
+      v: [m, n] what u is made of, where the loss is made of m cells; else m is 0.
     """
 
     z: Float[Array, " p"]
     u: Float[Array, " n"]
     value: Float[Array, ""]
     gap: Float[Array, ""]
-    v: Float[Array, "m n"] | None = None
+    v: Float[Array, "m n"]
 
     def is_within(self, goal: "Goal") -> Bool[Array, ""]:
         """[] whether the gap is as small as it has to be."""
@@ -53,6 +53,7 @@ def certified(
     u: Float[Array, " n"],
     r: Float[Array, " n"],
     excess: Float[Array, " n"] | float = 0.0,
+    v: Float[Array, "m n"] | None = None,
 ) -> Point:
     """The `Point` of z and u; with a gap of infinity where anything is NaN.
 
@@ -63,11 +64,13 @@ def certified(
       u: [n].
       r: [n] `problem.residuals(z)`.
       excess: [n] rho(r) + rho*(u) - u r; 0 where u is psi(r).
+      v: [m, n] what u is made of, or None.
     """
     e = problem.gradient(z, u)
     value = jnp.sum(problem.s * scaled.rho(r)) + problem.penalty(z)
     gap = jnp.sum(problem.s * excess) + 2 * jnp.sqrt(jnp.sum(e * e)) * problem.length(r)
-    return Point(z, u, value, jnp.where(jnp.isnan(gap + value), jnp.inf, gap))
+    gap = jnp.where(jnp.isnan(gap + value), jnp.inf, gap)
+    return Point(z, u, value, gap, jnp.zeros((0, *u.shape), u.dtype) if v is None else v)
 
 
 def better(one: Point, other: Point) -> Point:

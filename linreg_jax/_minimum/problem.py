@@ -84,7 +84,7 @@ class Scaled(NamedTuple):
         return jnp.sum(costs) + problem.penalty(z)
 
 
-def solve_positive(H: Float[Array, "p p"], right: Float[Array, "p *m"]) -> Float[Array, "p *m"]:
+def solve_positive(H: Float[Array, "p p"], right: Float[Array, " p"]) -> Float[Array, " p"]:
     """H⁻¹ right for a symmetric H with no negative eigenvalues, which may be as good as singular.
 
     Scaled to a diagonal of ones, and then a few roundings are added to it: what rounding leaves of
@@ -95,7 +95,6 @@ def solve_positive(H: Float[Array, "p p"], right: Float[Array, "p *m"]) -> Float
     scaled = H / (root[:, None] * root[None, :])
     more = 4 * H.shape[0] * jnp.finfo(H.dtype).eps
     factor = jax.scipy.linalg.cho_factor(scaled + more * jnp.eye(H.shape[0], dtype=H.dtype))
-    root = root if right.ndim == 1 else root[:, None]
 
     def solve(right: Array) -> Array:
         return jax.scipy.linalg.cho_solve(factor, right / root) / root

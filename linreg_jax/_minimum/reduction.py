@@ -5,8 +5,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from linreg_jax._algebra.least_squares import Factors, factors
-from linreg_jax._arithmetic.centring import without_zero_weight
-from linreg_jax._arithmetic.division import nonzero
 from linreg_jax._kernels import matmul
 from linreg_jax._minimum.problem import Problem
 from linreg_jax._typing import Array, Float
@@ -39,8 +37,8 @@ def reduced(
     Args:
       data: a `Dataset` with y [n, k].
       strength: [] what ridge adds: Σ s rho(r) + strength Σ weights².
-      curvature: [] about that of rho, over 2: with a squared loss of it, ridge is half of the matter
-        wherever it is any, and no part of P is out of proportion to the others.
+      curvature: [] about that of rho, over 2: beside a squared loss of it ridge is a part of what
+        makes Q, and no part of P is out of proportion to the others.
       intercept: whether there is a bias.
     """
     factored, h = factors(data, strength / curvature, intercept=intercept)

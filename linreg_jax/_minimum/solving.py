@@ -10,7 +10,6 @@ from linreg_jax._algebra.least_squares import Factors
 from linreg_jax._algebra.linalg import Centring
 from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
-from linreg_jax._arithmetic.division import divide
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
 from linreg_jax._minimum.minimum import Minimum, minimum
@@ -18,7 +17,6 @@ from linreg_jax._minimum.problem import Scaled
 from linreg_jax._minimum.reduction import reduced
 from linreg_jax._typing import Array, Bool, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers
-
 
 _FAR = 64.0  # in sizes of the targets
 
