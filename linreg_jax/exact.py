@@ -13,16 +13,16 @@ from linreg_jax._algebra.implicit import differentiable_minimum
 from linreg_jax._algebra.least_squares import corrected, factors
 from linreg_jax._algebra.linalg import Centring, target_columns
 from linreg_jax._algebra.quadratic import penalty_curvature
-from linreg_jax._arithmetic.blocks import sum_over_blocks
-from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
-from linreg_jax._arithmetic.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
-from linreg_jax._kernels import matmul, placed
+from linreg_jax._arithmetic.centring import power_of_two
+from linreg_jax._arithmetic.double_word import Pair
+from linreg_jax._kernels import placed
 from linreg_jax._loss import Loss, example_share, example_weights
 from linreg_jax._minimum.requirements import require_solvable
 from linreg_jax._minimum.solving import find
+from linreg_jax._minimum.squared import in_units_of_data, squares_at
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag, shape_text
-from linreg_jax.dataset import Dataset, as_dataset, bias_multipliers, check_dataset, mean_divisor
+from linreg_jax.dataset import Dataset, as_dataset, check_dataset, mean_divisor
 from linreg_jax.losses import mse
 from linreg_jax.model import Params
 
@@ -222,7 +222,7 @@ def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
     of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
     theta = differentiable_minimum(theta, factored, columns, of_strength, intercept)
     params = _params(factored.rows, (theta, low), data, intercept)
-    squares = _squares(columns, factored.rows, theta)
+    squares = squares_at(columns, factored.rows, theta)
     unit = factored.rows.y.unit
     # The loss is quadratic: above its least value by half of gradient H⁻¹ gradient.
     gap = lax.stop_gradient(per_square * jnp.sum(left * left * unit * unit))
@@ -278,37 +278,7 @@ def _status(value: Array, gap: Array, scale: Array) -> Array:
 
 
 def _params(rows: Centring, theta: Pair, data: Dataset, intercept: bool) -> Params:
-    params = _in_units_of_data(rows, theta, intercept)
+    params = in_units_of_data(rows, theta, intercept)
     if data.y.ndim == 1:
         params = jax.tree.map(lambda leaf: leaf[..., 0], params)
     return params
-
-
-def _in_units_of_data(rows: Centring, theta: Pair, intercept: bool) -> Params:
-    """`Params` of theta; the bias where the features are 0, far from their origin maybe."""
-    ratio = rows.y.unit[None, :] / rows.X.unit[:, None]
-    weights = theta[0][:-1] * ratio
-    if not intercept:
-        return Params(weights, None)
-    high, low = (part[:-1] for part in theta)
-    products = add_product(
-        (jnp.zeros_like(high), jnp.zeros_like(high)), -rows.X.origin[:, None], high, low
-    )
-    at_zero = add_pairs(sum_pairs(products, axis=0), two_sum(theta[0][-1], rows.y.origin))
-    return Params(weights, (at_zero[0] + theta[1][-1]) * rows.y.unit)
-
-
-def _squares(data: Dataset, rows: Centring, theta: Array) -> Array:
-    """[] Σ sample_weight r² at theta, from residuals about the origin."""
-
-    def squares(block: Dataset) -> Array:
-        b = block.bias_column
-        r = matmul(rows.X.differences(block.X, b), theta[:-1]) - rows.y.differences(block.y, b)
-        r = r + bias_multipliers(block)[:, None] * theta[-1:]
-        if block.sample_weight is not None:
-            r = without_zero_weight(r, block.sample_weight)
-            return jnp.sum(block.sample_weight[:, None] * r * r, axis=0)
-        return jnp.sum(r * r, axis=0)
-
-    total = sum_over_blocks(squares, data._replace(total_weight=None))
-    return jnp.sum(total * rows.y.unit * rows.y.unit)
