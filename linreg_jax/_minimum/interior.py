@@ -62,11 +62,12 @@ def interior(
 
     def point_at(z: Array, v: Array) -> Point:
         r = problem.residuals(z)
+        v = rows.only_live(jnp.clip(v, 0, cells.height[:, None]))
         excess = cells.excess(cells.positions(r), v)
         return certified(problem, scaled, z, rows.slopes(v), r, excess, v)
 
     def at_rest(z: Array) -> Point:
-        return point_at(z, rows.only_live(cells.nearest(cells.positions(problem.residuals(z)))))
+        return point_at(z, cells.nearest(cells.positions(problem.residuals(z))))
 
     def goes_on(state: _State) -> Array:
         is_left = ~state.best.is_within(goal) & (state.waited < _PATIENCE)
@@ -74,7 +75,7 @@ def interior(
 
     def advance(state: _State) -> _State:
         iterate, mu, e = _step(problem, rows, state.iterate)
-        point = point_at(iterate.z, rows.only_live(iterate.v))
+        point = point_at(iterate.z, iterate.v)
         # Where mu is far below the gap, rounding is what is left of it.
         is_nearer = (mu < 0.9 * state.mu) & (mu * rows.total > 0.01 * state.best.gap)
         is_more_balanced = e < 0.97 * state.e

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 
 from linreg_jax._algebra.settled import weighted_gram
 from linreg_jax._minimum.cells import cells_of, ramp_like
@@ -57,23 +58,35 @@ def minimum(problem: Problem, scaled: Scaled, z: Float[Array, " p"]) -> Minimum:
 def _smooth(
     problem: Problem, scaled: Scaled, z: Float[Array, " p"], goal: Goal
 ) -> tuple[Point, Int[Array, ""]]:
-    def at(z: Array) -> Point:
-        r = problem.residuals(z)
-        return certified(problem, scaled, z, scaled.psi(r), r)
-
-    first, count = newton(problem, scaled, at(z), goal, _FIRST_STEPS, jnp.array(True))
-    enough = Goal(100 * goal.relative, 100 * goal.absolute)
-    is_left = ~first.is_within(enough)
+    """Newton's steps from z on, and where that is not enough from an interior point on."""
     is_made_of_cells = scaled.loss.is_piecewise_quadratic
     cells = (cells_of if is_made_of_cells else ramp_like)(scaled.loss, scaled.unit)
-    inside, more = interior(problem, scaled, cells, first.z, goal, is_left)
-    z = jnp.where(inside.value < first.value, inside.z, first.z)
-    last, most = newton(problem, scaled, at(z), goal, _LAST_STEPS, is_left)
-    best = better(first, last)._replace(v=inside.v)
+    enough = Goal(100 * goal.relative, 100 * goal.absolute)
+
+    def goes_on(state: tuple) -> Array:
+        best, _, round_, _ = state
+        return (round_ == 0) | ((round_ == 1) & ~best.is_within(enough))
+
+    def advance(state: tuple) -> tuple:
+        best, _, round_, count = state
+        inside, more = interior(problem, scaled, cells, best.z, goal, round_ > 0)
+        z = jnp.where((round_ > 0) & (inside.value < best.value), inside.z, best.z)
+        r = problem.residuals(z)
+        start = certified(problem, scaled, z, scaled.psi(r), r)
+        most = jnp.where(round_ > 0, _LAST_STEPS, _FIRST_STEPS)
+        found, steps = newton(problem, scaled, start, goal, most)
+        return better(best, found), inside, round_ + 1, count + more + steps
+
+    r = problem.residuals(z)
+    start = certified(problem, scaled, z, scaled.psi(r), r)
+    like = jnp.zeros((cells.height.shape[0], r.shape[0]), r.dtype)
+    nowhere = start._replace(gap=jnp.full_like(start.gap, jnp.inf), v=like)
+    zero = jnp.zeros((), jnp.int32)
+    best, inside, _, count = lax.while_loop(goes_on, advance, (start, nowhere, zero, zero))
     if is_made_of_cells:
         # Slopes of their own prove more where residuals are mostly rounding beside their kinks.
-        best = better(best, finish(problem, scaled, cells, inside, goal))
-    return best, count + more + most
+        best = better(best._replace(v=like), finish(problem, scaled, cells, inside, goal))
+    return best, count
 
 
 def _is_unique(problem: Problem, weight: Float[Array, " n"]) -> Bool[Array, ""]:

@@ -16,7 +16,7 @@ from linreg_jax._algebra.settled import weighted_gram
 from linreg_jax._kernels import matmul
 from linreg_jax._minimum.point import Goal, Point, better, certified
 from linreg_jax._minimum.problem import Problem, Scaled, solve_positive
-from linreg_jax._typing import Array, Bool, Float, Int
+from linreg_jax._typing import Array, Float, Int
 
 _PATIENCE = 4  # iterations without a better point
 _MOST_TRIALS = 40
@@ -35,8 +35,7 @@ def newton(
     scaled: Scaled,
     start: Point,
     goal: Goal,
-    most: int,
-    is_wanted: Bool[Array, ""],
+    most: Int[Array, ""],
 ) -> tuple[Point, Int[Array, ""]]:
     """The best point found, and the number of iterations.
 
@@ -45,13 +44,12 @@ def newton(
       scaled: its loss, with a curvature_bound.
       start: where to start.
       goal: when to stop.
-      most: iterations.
-      is_wanted: [] False: not a step is taken.
+      most: [] iterations.
     """
 
     def goes_on(state: _State) -> Array:
         is_left = ~state.best.is_within(goal) & (state.waited < _PATIENCE)
-        return is_wanted & is_left & (state.num_steps < most)
+        return is_left & (state.num_steps < most)
 
     def advance(state: _State) -> _State:
         point, z = _point_and_next(problem, scaled, state.z)
