@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.optimize import lsq_linear
+from scipy.optimize import linprog, lsq_linear
 
 from linreg_jax import (
     Dataset,
@@ -22,6 +22,7 @@ from linreg_jax import (
     ridge,
     solve,
 )
+from linreg_jax._minimum import finish, interior
 from linreg_jax.losses import Loss
 from tests.support import make_problem, relative_error
 
@@ -213,14 +214,16 @@ def test_targets_weights_and_no_intercept(x64):
 def test_it_says_whether_the_minimum_is_alone(x64):
     x, even, odd = np.zeros((4, 1)), [1.0, 2.0, 5.0, 9.0], [2.0, 2.0, 2.0, 9.0]
     X = np.arange(4.0)[:, None]
+    line = as_dataset(np.arange(5.0)[:, None], [0.0, 1.0, 2.0, 3.0, 9.0])
     for data, loss, expected in [
         (as_dataset(X, even), mse, True),
-        (as_dataset(np.arange(5.0)[:, None], [0.0, 1.0, 2.0, 3.0, 9.0]), mae, True),
+        (line, mae, True),
         (as_dataset(X, odd), mae, False),  # the line through (0, 0.6) with slope 2.1 is as good
         (as_dataset(x, odd), mae, False),  # no slope is better than another
         (as_dataset(x, odd), mae + ridge(0.1), True),
         (as_dataset(x, even), mae + ridge(0.1), False),  # any median will do
-        (as_dataset(X, even), huber(0.01), True),
+        (line, huber(0.01), True),
+        (as_dataset(X, even), huber(0.01), False),  # four slopes that hold each other
         (as_dataset(X, odd), epsilon_insensitive(100.0), False),
     ]:
         found = solve(data, loss)
@@ -239,6 +242,23 @@ def test_what_is_not_finite_is_said():
     of_level = jax.jit(lambda level: solve(Dataset(X, X[:, 0]), quantile(level)))
     assert int(of_level(1.5).status) == SolutionStatus.NOT_FINITE
     assert int(of_level(0.5).status) == SolutionStatus.CONVERGED
+
+
+def test_what_did_not_converge_says_how_far_it_may_be(x64, monkeypatch):
+    monkeypatch.setattr(finish, "_ROUNDS", 0)
+    monkeypatch.setattr(interior, "_MOST_ITERATIONS", 4)
+    X, y, _ = draw("plain", np.random.default_rng(3), n=26)  # a shape that no other test compiles
+    found = solve(as_dataset(X, y), mae)
+    A = np.column_stack([X, np.ones(26)])
+    least = linprog(
+        np.append(np.zeros(D + 1), np.full(26, 1 / 26)),
+        A_ub=np.block([[A, -np.eye(26)], [-A, -np.eye(26)]]),
+        b_ub=np.concatenate([y, -y]),
+        bounds=[(None, None)] * (D + 1) + [(0, None)] * 26,
+    ).fun
+    assert int(found.status) == SolutionStatus.NOT_CONVERGED
+    assert int(found.num_iterations) == 4
+    assert 0 < found.value - least < found.gap < 0.5 * least
 
 
 @pytest.mark.parametrize("make", [huber, quantile])
@@ -275,4 +295,4 @@ def test_refusals():
     with pytest.raises(ValueError, match="ridge penalties only"):
         solve(data, mae + lasso(0.1))
     with pytest.raises(ValueError, match="one loss takes one number"):
-        solve(data, quantile(np.array([0.1, 0.9])))
+        solve(data, quantile(jnp.array([0.1, 0.9])))
