@@ -19,6 +19,7 @@ _HOMES = {
     "Diagnosis": "diagnosis",
     "diagnose": "diagnosis",
     "Solution": "exact",
+    "SolutionStatus": "exact",
     "solve": "exact",
     "solve_line": "exact",
     "Folded": "folding",
@@ -91,7 +92,7 @@ if TYPE_CHECKING:
     from linreg_jax.compression import combine, compress
     from linreg_jax.dataset import Dataset, as_dataset, split
     from linreg_jax.diagnosis import Diagnosis, diagnose
-    from linreg_jax.exact import Solution, solve, solve_line
+    from linreg_jax.exact import Solution, SolutionStatus, solve, solve_line
     from linreg_jax.folding import Folded, fold
     from linreg_jax.inference import Inference, infer, predict_interval
     from linreg_jax.losses import (
@@ -156,6 +157,7 @@ __all__ = [
     "Loss",
     "Params",
     "Solution",
+    "SolutionStatus",
     "Standardization",
     "Status",
     "TrainState",

@@ -1,6 +1,7 @@
 """`Loss`: a function that knows its own derivative, and what it is made of."""
 
 import dataclasses
+import operator
 import re
 from typing import Any, ClassVar, Literal
 
@@ -85,6 +86,11 @@ class Loss(Pytree):
     def is_piecewise_quadratic(self) -> bool:
         """Whether rho is a parabola or a line between any two `kinks`."""
         return self.is_quadratic
+
+    @property
+    def is_piecewise_linear(self) -> bool:
+        """Whether rho is a line between any two `kinks`, and beyond them."""
+        return False
 
     @property
     def is_convex(self) -> bool:
@@ -204,6 +210,11 @@ class Loss(Pytree):
         return ScaledLoss(alone, factor, reduction=self.reduction)
 
 
+def _of_the_scaled(name: str) -> Any:
+    """A property that a loss has whatever it is multiplied by."""
+    return property(operator.attrgetter(f"loss.{name}"))
+
+
 @dataclasses.dataclass(frozen=True)
 class ScaledLoss(Loss):
     """A loss times a number, `0.5 * huber(1.0)`: scale rho(r), with the slope scale psi(r).
@@ -224,21 +235,11 @@ class ScaledLoss(Loss):
     def psi(self, r: Float[Array, "..."]) -> Float[Array, "..."]:
         return (self.scale * self.loss.psi(r)).astype(r.dtype)
 
-    @property
-    def is_quadratic(self) -> bool:
-        return self.loss.is_quadratic
-
-    @property
-    def is_piecewise_quadratic(self) -> bool:
-        return self.loss.is_piecewise_quadratic
-
-    @property
-    def is_convex(self) -> bool:
-        return self.loss.is_convex
-
-    @property
-    def kinks(self) -> tuple[float | Array, ...]:
-        return self.loss.kinks
+    is_quadratic = _of_the_scaled("is_quadratic")
+    is_piecewise_quadratic = _of_the_scaled("is_piecewise_quadratic")
+    is_piecewise_linear = _of_the_scaled("is_piecewise_linear")
+    is_convex = _of_the_scaled("is_convex")
+    kinks = _of_the_scaled("kinks")
 
     @property
     def curvature_bound(self) -> float | Array | None:

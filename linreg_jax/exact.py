@@ -1,5 +1,6 @@
-"""The exact minimiser of a squared loss."""
+"""The exact minimiser of a loss, with a bound on what is missing."""
 
+import enum
 import functools
 from typing import Any, NamedTuple
 
@@ -11,45 +12,78 @@ from jax import lax
 from linreg_jax._algebra.implicit import differentiable_minimum
 from linreg_jax._algebra.least_squares import corrected, factors
 from linreg_jax._algebra.linalg import Centring, target_columns
-from linreg_jax._algebra.quadratic import penalty_curvature, require_quadratic
-from linreg_jax._arithmetic.blocks import sum_over_blocks
-from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
-from linreg_jax._arithmetic.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
-from linreg_jax._kernels import matmul, placed
-from linreg_jax._loss import Loss, example_share
+from linreg_jax._algebra.quadratic import penalty_curvature
+from linreg_jax._arithmetic.centring import power_of_two
+from linreg_jax._arithmetic.double_word import Pair
+from linreg_jax._kernels import placed
+from linreg_jax._loss import Loss, example_share, example_weights
+from linreg_jax._minimum.requirements import require_solvable
+from linreg_jax._minimum.solving import find
+from linreg_jax._minimum.squared import in_units_of_data, squares_at
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag, shape_text
-from linreg_jax.dataset import Dataset, as_dataset, bias_multipliers, check_dataset, mean_divisor
+from linreg_jax.dataset import Dataset, as_dataset, check_dataset, mean_divisor
 from linreg_jax.losses import mse
 from linreg_jax.model import Params
+
+
+class SolutionStatus(enum.IntEnum):
+    """Whether a minimum was reached. Records hold it as an int32 array.
+
+    Attributes:
+      CONVERGED: 0, the value is the least one: the gap is at most 1e-12 of it in float64, 1e-5 in
+        float32, or what rounding leaves where the least value is 0.
+      NOT_CONVERGED: 1, the gap is larger; the best parameters found.
+      NOT_FINITE: 2, the data, the weights or a setting of the loss are NaN or infinite, or out of
+        range; no parameters were found.
+
+    Example:
+      >>> SolutionStatus(0)
+      <SolutionStatus.CONVERGED: 0>
+    """
+
+    CONVERGED = 0
+    NOT_CONVERGED = 1
+    NOT_FINITE = 2
 
 
 class Solution(NamedTuple):
     """What `solve` found.
 
     Attributes:
-      params: `Params` at the minimum; the shortest weights where there are several minima.
+      params: `Params` at the minimum. Where there are several minima, the shortest weights of a
+        squared loss; of the other losses one in the middle, nearly, and the shortest as far as
+        features that are made up of others leave a choice.
       value: [] the least loss. Where features lie far from 0, `loss(params, data)` may be larger,
         by what rounding takes from weights, bias and predictions.
+      gap: [] how much larger than the least value it can be, as the slopes of the loss prove.
+      unique: [] bool, whether no other parameters are as good.
+      status: [] int32, a `SolutionStatus`.
+      num_iterations: [] int32 weighted least-squares problems solved on the way, 0 for a squared
+        loss; of several targets, those of the one that took most.
       rank: [] of the features, centred on their means where there is an intercept. Less than d: a
         feature is constant or made up of others, or there are too few examples.
       condition_number: [] the largest singular value over the smallest that is not 0.
-      singular_values: [min(n, d)] or [d], of the features centred and then scaled to length 1,
-        with what ridge adds to them.
+      singular_values: [min(n, d)] or [d], of the features centred and then scaled to length 1; for
+        a squared loss with what ridge adds to them.
     """
 
     params: Params
     value: Array
+    gap: Array
+    unique: Array
+    status: Array
+    num_iterations: Array
     rank: Array
     condition_number: Array
     singular_values: Array
 
 
 def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solution:
-    """The parameters where a squared loss is least, without a step of descent.
+    """The parameters where a convex loss is least, without a step of descent.
 
-    With R the triangular factor of the weighted, centred and scaled rows, U diag(s) Vᵀ its singular
-    value decomposition and z the targets' part of it::
+    A squared loss is least squares. With R the triangular factor of the weighted, centred and
+    scaled rows, U diag(s) Vᵀ its singular value decomposition and z the targets' part of it::
 
         weights = V diag(1/s) Uᵀ z           over the s that are not 0
         weights = weights + (RᵀR)⁻¹ Xᵀ r     with r = y - X weights - bias, until nothing changes
@@ -62,15 +96,23 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     LinearRegression does. All scalings of the squared error have the same minimum; with ridge the
     loss is minimised as it stands, `sse + ridge(alpha)` being scikit-learn's Ridge(alpha).
 
-    `params` and `value` have derivatives of any order, forward and in reverse, with respect to X,
-    y, the sample weights and the strength of ridge: the equation of the minimum is differentiated,
-    which takes one more solve with the same factor. Where X is rank-deficient, those with respect
-    to X are NaN (any change of the rank makes the shortest minimum jump); the others are those of
-    the shortest one. `rank`, `condition_number` and `singular_values` count as constants.
+    A smooth loss (`huber`, `log_cosh`, one of your own that is convex and states its
+    curvature_bound) takes Newton's steps, and one with kinks (`mae`, `quantile`,
+    `epsilon_insensitive`, one of your own that is made of parabolas and lines) those of an interior
+    point, a dozen or two weighted least-squares problems in the coordinates R theta. The slopes of
+    the rows at the end, the dual variables, prove how far the value is from the least one: `gap`.
+
+    For squared losses `params` and `value` have derivatives of any order, forward and in reverse,
+    with respect to X, y, the sample weights and the strength of ridge: the equation of the minimum
+    is differentiated, which takes one more solve with the same factor. Where X is rank-deficient,
+    those with respect to X are NaN (any change of the rank makes the shortest minimum jump); the
+    others are those of the shortest one. For other losses `value` has first derivatives, with
+    respect to the settings of the loss too, where it is differentiable. Whatever else is in a
+    `Solution` counts as a constant.
 
     Args:
       data: a `Dataset`; X [n, d], y [n] or [n, k].
-      loss: `mse`, `half_mse`, `sse` or `half_sse`, with ridge penalties or none.
+      loss: any convex loss, with ridge penalties or none.
       intercept: whether the model has a bias.
 
     Returns:
@@ -78,15 +120,22 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
 
     Raises:
       TypeError: not a `Dataset`, not a loss of this package, or an intercept that is no bool.
-      ValueError: a loss that is not squared, or a lasso penalty.
+      ValueError: a loss that is not known to be convex, or neither smooth nor made of parabolas and
+        lines; a penalty that is not quadratic; compressed data and a loss that is not squared.
 
     Example:
-      >>> solve(as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])).params
+      >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
+      >>> solve(data).params
       Params(weights=Array([5.], dtype=float32), bias=Array(30., dtype=float32))
+      >>> ages = as_dataset([[0.0], [0.0], [0.0]], [1.0, 2.0, 90.0])
+      >>> found = solve(ages, mae)
+      >>> f"{found.params.bias:.4f}", SolutionStatus(int(found.status)).name, bool(found.unique)
+      ('2.0000', 'CONVERGED', False)
     """
     check_dataset(data)
-    require_quadratic(loss, "solve")
-    return _solve(placed(loss), data, flag("intercept", intercept))
+    require_solvable(loss, "solve")
+    loss, intercept = placed(loss), flag("intercept", intercept)
+    return (_solve if loss.is_quadratic else _solve_convex)(loss, data, intercept)
 
 
 def solve_line(x: Any, y: Any, sample_weight: Any = None) -> Params:
@@ -140,62 +189,96 @@ def _line(
     return Params(slope[None], bias)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
+class _Units(NamedTuple):
+    """A loss as share (Σ sample_weight rho(r) + strength Σ weights²), with weights near 1."""
+
+    data: Dataset  # y is [n, k]
+    share: Array
+    strength: Array | None
+
+
+def _in_units_of_weights(loss: Loss, data: Dataset, share: Array) -> _Units:
     columns = data._replace(y=target_columns(data.y))
-    per_square = jnp.asarray(loss.curvature_bound, data.X.dtype) / 2 * example_share(loss, data)
     if data.sample_weight is not None:
         # Small weights would take the second words of double-word products below what there is.
         unit = lax.stop_gradient(power_of_two(data.sample_weight)[0])
         columns = columns._replace(sample_weight=data.sample_weight / unit)
-        per_square = per_square * unit
+        share = share * unit
     strength = penalty_curvature(loss)
     if strength is not None:
         strength = jnp.asarray(strength, data.X.dtype) / 2
-        strength = strength / jnp.where(per_square > 0, per_square, 1)
+        strength = strength / jnp.where(share > 0, share, 1)
+    return _Units(columns, share, strength)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
+    per_square = jnp.asarray(loss.curvature_bound, data.X.dtype) / 2 * example_share(loss, data)
+    columns, per_square, strength = _in_units_of_weights(loss, data, per_square)
     fixed, fixed_strength = lax.stop_gradient((columns, strength))
     factored, h = factors(fixed, fixed_strength, intercept=intercept)
-    theta, low = corrected(factored, h, fixed, intercept=intercept)
+    (theta, low), left = corrected(factored, h, fixed, intercept=intercept)
     theta = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, theta)
     of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
     theta = differentiable_minimum(theta, factored, columns, of_strength, intercept)
-    params = _in_units_of_data(factored.rows, (theta, low), intercept)
-    if data.y.ndim == 1:
-        params = jax.tree.map(lambda leaf: leaf[..., 0], params)
+    params = _params(factored.rows, (theta, low), data, intercept)
+    squares = squares_at(columns, factored.rows, theta)
+    unit = factored.rows.y.unit
+    # The loss is quadratic: above its least value by half of gradient H⁻¹ gradient.
+    gap = lax.stop_gradient(per_square * jnp.sum(left * left * unit * unit))
+    value = per_square * squares + loss.penalty(params)
     return Solution(
         params=params,
-        value=per_square * _squares(columns, factored.rows, theta) + loss.penalty(params),
+        value=value,
+        gap=gap,
+        unique=factored.rank == data.X.shape[1],
+        status=_status(value, gap, jnp.zeros_like(gap)),
+        num_iterations=jnp.zeros((), jnp.int32),
         rank=factored.rank,
         condition_number=factored.condition_number(),
         singular_values=factored.s,
     )
 
 
-def _in_units_of_data(rows: Centring, theta: Pair, intercept: bool) -> Params:
-    """`Params` of theta; the bias where the features are 0, far from their origin maybe."""
-    ratio = rows.y.unit[None, :] / rows.X.unit[:, None]
-    weights = theta[0][:-1] * ratio
-    if not intercept:
-        return Params(weights, None)
-    high, low = (part[:-1] for part in theta)
-    products = add_product(
-        (jnp.zeros_like(high), jnp.zeros_like(high)), -rows.X.origin[:, None], high, low
+@functools.partial(jax.jit, static_argnums=2)
+def _solve_convex(loss: Loss, data: Dataset, intercept: bool) -> Solution:
+    divisor, share = loss.divisor(data), example_share(loss, data)
+    example_weights(loss, data)  # raises where several settings were not mapped over
+    columns, share, strength = _in_units_of_weights(loss, data, share)
+    of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
+    found = find(loss, columns, lax.stop_gradient(of_strength), intercept=intercept)
+    theta = jnp.where(jnp.isnan(divisor), jnp.nan, found.theta)
+    params = _params(found.factored.rows, (theta, jnp.zeros_like(theta)), data, intercept)
+    value = share * found.costs + loss.penalty(params)
+    fixed_share = lax.stop_gradient(share)
+    gap = lax.stop_gradient(fixed_share * found.gap)
+    status = _status(value, gap, fixed_share * found.scale)
+    is_known = status != SolutionStatus.NOT_FINITE
+    return Solution(
+        params=jax.tree.map(lambda leaf: jnp.where(is_known, leaf, jnp.nan), params),
+        value=jnp.where(is_known, value, jnp.nan),
+        gap=jnp.where(is_known, gap, jnp.inf),
+        unique=found.is_unique & is_known,
+        status=status,
+        num_iterations=found.num_iterations,
+        rank=found.factored.rank,
+        condition_number=found.factored.condition_number(),
+        singular_values=found.factored.s,
     )
-    at_zero = add_pairs(sum_pairs(products, axis=0), two_sum(theta[0][-1], rows.y.origin))
-    return Params(weights, (at_zero[0] + theta[1][-1]) * rows.y.unit)
 
 
-def _squares(data: Dataset, rows: Centring, theta: Array) -> Array:
-    """[] Σ sample_weight r² at theta, from residuals about the origin."""
+def _status(value: Array, gap: Array, scale: Array) -> Array:
+    """[] int32, a `SolutionStatus`; `scale` is the loss of a poor model."""
+    eps = jnp.finfo(value.dtype).eps
+    relative = 1e-12 if eps < 1e-9 else 1e-5
+    is_small = gap <= jnp.maximum(relative * jnp.abs(value), 100 * eps * scale)
+    status = jnp.where(is_small, SolutionStatus.CONVERGED, SolutionStatus.NOT_CONVERGED)
+    status = jnp.where(jnp.isfinite(value), status, SolutionStatus.NOT_FINITE)
+    return lax.stop_gradient(status.astype(jnp.int32))
 
-    def squares(block: Dataset) -> Array:
-        b = block.bias_column
-        r = matmul(rows.X.differences(block.X, b), theta[:-1]) - rows.y.differences(block.y, b)
-        r = r + bias_multipliers(block)[:, None] * theta[-1:]
-        if block.sample_weight is not None:
-            r = without_zero_weight(r, block.sample_weight)
-            return jnp.sum(block.sample_weight[:, None] * r * r, axis=0)
-        return jnp.sum(r * r, axis=0)
 
-    total = sum_over_blocks(squares, data._replace(total_weight=None))
-    return jnp.sum(total * rows.y.unit * rows.y.unit)
+def _params(rows: Centring, theta: Pair, data: Dataset, intercept: bool) -> Params:
+    params = in_units_of_data(rows, theta, intercept)
+    if data.y.ndim == 1:
+        params = jax.tree.map(lambda leaf: leaf[..., 0], params)
+    return params

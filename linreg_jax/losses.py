@@ -50,6 +50,7 @@ class AbsoluteError(Loss):
     """
 
     is_piecewise_quadratic = True
+    is_piecewise_linear = True
     is_convex = True
     kinks = (0.0,)
 
@@ -116,6 +117,7 @@ class Quantile(Loss):
 
     scalars: ClassVar[tuple[str, ...]] = ("level",)
     is_piecewise_quadratic = True
+    is_piecewise_linear = True
     is_convex = True
     kinks = (0.0,)
 
@@ -175,6 +177,7 @@ class EpsilonInsensitive(Loss):
 
     scalars: ClassVar[tuple[str, ...]] = ("epsilon",)
     is_piecewise_quadratic = True
+    is_piecewise_linear = True
     is_convex = True
 
     def rho(self, r: Float[Array, "..."]) -> Float[Array, "..."]:

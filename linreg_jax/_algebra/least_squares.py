@@ -118,8 +118,12 @@ def _shortest(length: Array, Vt: Array, rank: Array, unit: Array) -> Array:
     return jnp.where(rank == d, Vt.T / length[:, None], shortest)
 
 
-def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> Pair:
-    """theta at the minimum, a pair of [d + 1, k], from h: R⁻¹ h, then (RᵀR)⁻¹ gradient added to it.
+def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> tuple[Pair, Array]:
+    """theta at the minimum, from h: R⁻¹ h, then (RᵀR)⁻¹ gradient added to it.
+
+    Returns:
+      `(theta, left)`: theta, a pair of [d + 1, k], and [k] the length of R⁻ᵀ gradient as it was
+      before the last correction, which theta is no further than from the minimum.
 
     R is right to rounding, so each correction is smaller than the last one by about the condition
     number times eps, and never squares it, provided that the gradient is right at parameters that
@@ -131,7 +135,7 @@ def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> 
     condition_number = factors.condition_number()
 
     def correct(state: tuple) -> tuple:
-        theta, last, count, _ = state
+        theta, last, _, count, _ = state
         gradient = minus_gradient(data, factors, theta, intercept=intercept)
         h = factors.forward(gradient)
         size = jnp.linalg.norm(h, axis=0)
@@ -142,15 +146,15 @@ def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> 
         # eps: a weight that moves the predictions by little deserves all its digits too.
         left = size * (size / jnp.where(last > 0, last, 1)) * condition_number
         more = jnp.any(better & (left > eps * eps * first))
-        return theta, jnp.where(better, size, last), count + 1, more
+        return theta, jnp.where(better, size, last), size, count + 1, more
 
     first = jnp.linalg.norm(h, axis=0)
     uncorrected = factors.back(h).at[-1].add(factors.rows.y.mean)
-    state = ((uncorrected, jnp.zeros_like(uncorrected)), first, 0, jnp.array(True))
-    theta, *_ = lax.while_loop(
+    state = ((uncorrected, jnp.zeros_like(uncorrected)), first, first, 0, jnp.array(True))
+    theta, _, left, *_ = lax.while_loop(
         lambda state: state[-1] & (state[-2] < _MOST_CORRECTIONS), correct, state
     )
-    return theta
+    return theta, left
 
 
 def rows_and_residuals(

@@ -184,17 +184,17 @@ def _quadratic(
     p = theta.shape[-1]
     hessian = lax.cond(
         jnp.any(curvature != 0),
-        lambda: _weighted_gram(rows.A, curvature),
+        lambda: weighted_gram(rows.A, curvature),
         lambda: jnp.zeros((*theta.shape[:-1], p, p), theta.dtype),
     )
     value = jnp.sum(_times(rows.share, loss.rho(r)))
     return Quadratic(theta, value, matmul(rows.A, _times(rows.share, psi).T).T, hessian)
 
 
-def _weighted_gram(A: Float[Array, "p n"], h: Float[Array, "*k n"]) -> Float[Array, "*k p p"]:
+def weighted_gram(A: Float[Array, "p n"], h: Float[Array, "*k n"]) -> Float[Array, "*k p p"]:
     """A diag(h) Aᵀ, block by block."""
     if h.ndim > 1:
-        return lax.map(lambda of_target: _weighted_gram(A, of_target), h)
+        return lax.map(lambda of_target: weighted_gram(A, of_target), h)
     n = A.shape[1]
     blocks = n // _BLOCK
 

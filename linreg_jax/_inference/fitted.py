@@ -65,7 +65,7 @@ def least_squares_fit(loss: Loss, data: Dataset, *, intercept: bool) -> Fitted:
         strength = jnp.asarray(strength, data.X.dtype) / 2
         strength = strength / jnp.where(per_square > 0, per_square, 1)
     factored, h = factors(columns, strength, intercept=intercept)
-    theta = corrected(factored, h, columns, intercept=intercept)
+    theta, _ = corrected(factored, h, columns, intercept=intercept)
     residuals = _residuals(factored, theta, columns._replace(sample_weight=None), intercept)
     return Fitted(factored, h, theta, columns, unit, residuals)
 

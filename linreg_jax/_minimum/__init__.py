@@ -1,0 +1,1 @@
+"""Minima of losses that are not squared."""

@@ -1,0 +1,103 @@
+"""The loss of one target in coordinates where least squares would be trivial.
+
+With R the triangular factor of the weighted, centred rows A and z = R theta::
+
+    r = Qᵀz - y        Q S Qᵀ = I, whatever the units and correlations of the features
+    loss / factor = Σ s rho(r) + zᵀPz / 2
+
+Where X is rank-deficient the rows of Q that nothing determines are 0, and so is z there.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from linreg_jax._kernels import matmul
+from linreg_jax._loss import Loss
+from linreg_jax._typing import Array, Bool, Float
+
+
+class Problem(NamedTuple):
+    """One target, by columns.
+
+    Attributes:
+      Q: [p, n] what each parameter moves.
+      y: [n] the target.
+      s: [n] sample weights.
+      P: [p, p] what ridge adds to the Hessian.
+      is_free: [p] whether a parameter moves nothing, and stays 0.
+    """
+
+    Q: Float[Array, "p n"]
+    y: Float[Array, " n"]
+    s: Float[Array, " n"]
+    P: Float[Array, "p p"]
+    is_free: Bool[Array, " p"]
+
+    def residuals(self, z: Float[Array, " p"]) -> Float[Array, " n"]:
+        """[n] predictions less targets."""
+        return matmul(z, self.Q) - self.y
+
+    def gradient(self, z: Float[Array, " p"], u: Float[Array, " n"]) -> Float[Array, " p"]:
+        """[p] Q S u + P z: the gradient, where u is the slope of each row."""
+        return matmul(self.Q, self.s * u) + matmul(self.P, z)
+
+    def penalty(self, z: Float[Array, " p"]) -> Float[Array, ""]:
+        """[] zᵀPz / 2."""
+        return jnp.sum(z * matmul(self.P, z)) / 2
+
+    def length(self, r: Float[Array, " n"]) -> Float[Array, ""]:
+        """[] of residuals; that of z is the same where predictions are meant."""
+        return jnp.sqrt(jnp.sum(self.s * r * r))
+
+
+class Scaled(NamedTuple):
+    """A loss of residuals in units: rho(unit r) / unit, so that its slope is psi(unit r).
+
+    Attributes:
+      loss: what is scaled.
+      unit: [] of the residuals, as a power of 2.
+    """
+
+    loss: Loss
+    unit: Float[Array, ""]
+
+    def rho(self, r: Float[Array, " n"]) -> Float[Array, " n"]:
+        """[n] what each residual costs."""
+        return self.loss.rho(self.unit * r) / self.unit
+
+    def psi(self, r: Float[Array, " n"]) -> Float[Array, " n"]:
+        """[n] the slope of rho."""
+        return self.loss.psi(self.unit * r)
+
+    def slope_and_curvature(
+        self, r: Float[Array, " n"]
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """`(psi, its slope)`, [n] each; the slope is 0 where it is none."""
+        u, h = jax.jvp(self.psi, (r,), (jnp.ones_like(r),))
+        return u, jnp.where(h > 0, h, 0)
+
+    def value(self, problem: Problem, z: Float[Array, " p"]) -> Float[Array, ""]:
+        """[] Σ s rho(r) + zᵀPz / 2."""
+        costs = problem.s * self.rho(problem.residuals(z))
+        return jnp.sum(costs) + problem.penalty(z)
+
+
+def solve_positive(H: Float[Array, "p p"], right: Float[Array, " p"]) -> Float[Array, " p"]:
+    """H⁻¹ right for a symmetric H with no negative eigenvalues, which may be as good as singular.
+
+    Scaled to a diagonal of ones, and then a few roundings are added to it: what rounding leaves of
+    an eigenvalue of 0 is not divided by.
+    """
+    diagonal = jnp.diagonal(H)
+    root = jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1))
+    scaled = H / (root[:, None] * root[None, :])
+    more = 4 * H.shape[0] * jnp.finfo(H.dtype).eps
+    factor = jax.scipy.linalg.cho_factor(scaled + more * jnp.eye(H.shape[0], dtype=H.dtype))
+
+    def solve(right: Array) -> Array:
+        return jax.scipy.linalg.cho_solve(factor, right / root) / root
+
+    found = solve(right)
+    return found + solve(right - matmul(H, found))

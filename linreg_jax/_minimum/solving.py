@@ -1,0 +1,121 @@
+"""The minimum of a loss that is not squared, for all targets, with what is proven of it."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from linreg_jax._algebra.least_squares import Factors
+from linreg_jax._algebra.linalg import Centring
+from linreg_jax._arithmetic.blocks import sum_over_blocks
+from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
+from linreg_jax._kernels import matmul
+from linreg_jax._loss import Loss
+from linreg_jax._minimum.minimum import Minimum, minimum
+from linreg_jax._minimum.problem import Scaled
+from linreg_jax._minimum.reduction import reduced
+from linreg_jax._typing import Array, Bool, Float, Int
+from linreg_jax.dataset import Dataset, bias_multipliers
+
+_FAR = 64.0  # in sizes of the targets
+
+
+class Found(NamedTuple):
+    """The minima of k targets.
+
+    Attributes:
+      factored: `Factors` of the data, with ridge as it would be beside a squared loss.
+      theta: [d + 1, k] parameters about the origin, the bias last.
+      costs: [] Σ sample_weight rho(r), which has derivatives with respect to the data.
+      gap: [] how much larger than the least loss its value can be, in units of the costs.
+      scale: [] the costs of the best constant, nearly.
+      is_unique: [] whether no other parameters are as good.
+      num_iterations: [] of the target that took most.
+    """
+
+    factored: Factors
+    theta: Float[Array, "d_and_1 k"]
+    costs: Float[Array, ""]
+    gap: Float[Array, ""]
+    scale: Float[Array, ""]
+    is_unique: Bool[Array, ""]
+    num_iterations: Int[Array, ""]
+
+
+def find(loss: Loss, data: Dataset, strength: Float[Array, ""], *, intercept: bool) -> Found:
+    """The `Found` of a convex loss.
+
+    Args:
+      loss: not squared; smooth, or made of parabolas and lines.
+      data: a `Dataset` with y [n, k] and weights that neither over- nor underflow.
+      strength: [] of the ridge, in units of Σ sample_weight rho(r) + strength Σ weights².
+      intercept: whether there is a bias.
+    """
+    fixed_loss, fixed, fixed_strength = lax.stop_gradient((loss, data, strength))
+    curvature = _typical_curvature(fixed_loss, fixed) / 2
+    reduction = reduced(fixed, fixed_strength, curvature, intercept=intercept)
+    units = reduction.factored.rows.y.unit
+
+    def of_target(y: Array, unit: Array, z: Array) -> Minimum:
+        problem = reduction.problem._replace(y=y, P=unit * reduction.problem.P)
+        return minimum(problem, Scaled(fixed_loss, unit), z)
+
+    found = jax.vmap(of_target)(reduction.problem.y, units, reduction.start)
+    theta = lax.stop_gradient(reduction.theta(found.point.z))
+    u = lax.stop_gradient(found.point.u.T)
+    costs = costs_at(loss, data, reduction.factored.rows, theta, u)
+    pulls = jax.vmap(reduction.problem.penalty)(found.point.z) * units * units
+    expected = jnp.sum(found.point.value * units - pulls)
+    factored = reduction.factored
+    is_held = factored.rank == data.X.shape[1]
+    return Found(
+        factored=factored,
+        theta=theta,
+        costs=costs,
+        # What rounding of the parameters costs is a part of the gap.
+        gap=jnp.sum(found.point.gap * units) + jnp.maximum(costs - expected, 0),
+        scale=jnp.sum(found.at_zero * units),
+        is_unique=jnp.all(found.is_unique) & is_held,
+        num_iterations=jnp.max(found.num_iterations),
+    )
+
+
+def _typical_curvature(loss: Loss, data: Dataset) -> Float[Array, ""]:
+    """[] the largest one of a smooth loss, else what psi rises by over the size of the targets."""
+    if loss.curvature_bound is not None:
+        curvature = jnp.asarray(loss.curvature_bound, data.X.dtype)
+    else:
+        size = jnp.max(power_of_two(data.y, data.sample_weight))
+        low, high = loss.psi(jnp.stack([-_FAR * size, _FAR * size]))
+        curvature = (high - low) / size
+    return jnp.where(curvature > 0, curvature, 1)
+
+
+def costs_at(
+    loss: Loss,
+    data: Dataset,
+    rows: Centring,
+    theta: Float[Array, "d_and_1 k"],
+    u: Float[Array, "n k"],
+) -> Float[Array, ""]:
+    """[] Σ sample_weight rho(r) at theta, from residuals about the origin.
+
+    Its derivative with respect to a residual is u, on a kink too: so the derivative of the least
+    value, which the envelope theorem gives, is right wherever there is one.
+    """
+
+    def of_block(rows_of_block: tuple[Dataset, Array]) -> Array:
+        block, u = rows_of_block
+        b = block.bias_column
+        r = matmul(rows.X.differences(block.X, b), theta[:-1]) - rows.y.differences(block.y, b)
+        r = (r + bias_multipliers(block)[:, None] * theta[-1:]) * rows.y.unit[None, :]
+        if block.sample_weight is not None:
+            r = without_zero_weight(r, block.sample_weight)
+        fixed = lax.stop_gradient(r)
+        costs = loss.rho(fixed) + u * (r - fixed)
+        if block.sample_weight is not None:
+            costs = block.sample_weight[:, None] * costs
+        return jnp.sum(costs, axis=0)
+
+    return jnp.sum(sum_over_blocks(of_block, (data._replace(total_weight=None), u)))

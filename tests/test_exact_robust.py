@@ -1,0 +1,298 @@
+"""Exact minima of losses that are not squared, held to a checker of subgradients in NumPy."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import linprog, lsq_linear
+
+from linreg_jax import (
+    Dataset,
+    SolutionStatus,
+    as_dataset,
+    epsilon_insensitive,
+    huber,
+    lasso,
+    log_cosh,
+    mae,
+    mse,
+    quantile,
+    ridge,
+    solve,
+)
+from linreg_jax._minimum import finish, interior
+from linreg_jax.losses import Loss
+from tests.support import make_problem, relative_error
+
+
+@dataclasses.dataclass(frozen=True)
+class Bowl(Loss):
+    """A caller's own: a jump at 0, a parabola on the right of it, a line that bends on the left."""
+
+    height: float = 1.0
+
+    is_piecewise_quadratic = True
+    is_convex = True
+    kinks = (0.0, -1.0)
+
+    def rho(self, r):
+        left = jnp.where(r > -1, -r, -2 * r - 1)
+        return jnp.where(r > 0, self.height * r + r * r, left)
+
+    def psi(self, r):
+        slope = jnp.where(r > 0, self.height + 2 * r, jnp.where(r > -1, -1.0, -2.0))
+        return jnp.where(r == 0, 0, slope).astype(r.dtype)
+
+
+# name: (setting -> loss, its range, NumPy's rho and psi of a setting)
+LOSSES = {
+    "huber": (
+        huber,
+        (0.003, 3.0),
+        lambda r, v: np.where(abs(r) < v, r * r / 2, v * (abs(r) - v / 2)),
+        lambda r, v: np.clip(r, -v, v),
+    ),
+    "quantile": (
+        quantile,
+        (0.03, 0.97),
+        lambda r, v: np.where(r > 0, (1 - v) * r, -v * r),
+        lambda r, v: np.where(r > 0, 1 - v, -v),
+    ),
+    "epsilon_insensitive": (
+        epsilon_insensitive,
+        (0.0, 2.0),
+        lambda r, v: np.maximum(abs(r) - v, 0),
+        lambda r, v: np.sign(r) * (abs(r) > v),
+    ),
+    "log_cosh": (
+        lambda v: v * log_cosh(),
+        (0.5, 2.0),
+        lambda r, v: v * (np.logaddexp(r, -r) - np.log(2)),
+        lambda r, v: v * np.tanh(r),
+    ),
+    "mae": (lambda v: v * mae, (0.5, 2.0), lambda r, v: v * abs(r), lambda r, v: v * np.sign(r)),
+    "own": (
+        Bowl,
+        (0.5, 2.0),
+        lambda r, v: np.where(r > 0, v * r + r * r, np.where(r > -1, -r, -2 * r - 1)),
+        lambda r, v: np.where(r > 0, v + 2 * r, np.where(r > -1, -1, -2)),
+    ),
+}
+EACH, N, D = 4, 24, 3
+
+
+def draw(kind, rng, n=N, d=D):
+    """`(X, y, sample_weight)` of one problem."""
+    X, s = rng.normal(size=(n, d)), np.ones(n)
+    y = X @ rng.normal(size=d) + rng.standard_t(2, size=n) + 3
+    match kind:
+        case "duplicates":
+            rows = rng.integers(0, n // 3, n)
+            X, y = X[rows], y[rows]
+        case "badly scaled":
+            X = X * 10.0 ** rng.uniform(-4, 4, d) + 10.0 ** rng.uniform(-1, 3, d)
+        case "exact fit":
+            y = X @ rng.normal(size=d) + 3
+        case "all equal":
+            y = np.full(n, 7.25)
+        case "integers":
+            X, y = np.round(X), np.round(y)
+        case "weights":
+            s = rng.integers(0, 3, n).astype(float)
+            s[0] = 1
+        case "few rows":
+            s = np.zeros(n)
+            s[:3] = 1
+        case "weights of any size":
+            s = 10.0 ** rng.uniform(-2, 2, n)
+        case "large":
+            y = 1e4 * y
+        case "collinear":
+            X[:, -1] = 2 * X[:, 0]
+    return X, y, s
+
+
+KINDS = [
+    "plain", "duplicates", "badly scaled", "exact fit", "all equal", "integers", "weights",
+    "few rows", "weights of any size", "large", "collinear",
+]  # fmt: skip
+
+
+def batch(name, seed=0):
+    """Problems of every kind, settings and strengths, each with a leading axis."""
+    rng = np.random.default_rng(seed)
+    columns = zip(*(draw(kind, rng) for kind in KINDS for _ in range(EACH)), strict=True)
+    data = Dataset(*(np.stack(column) for column in columns))
+    count = len(KINDS) * EACH
+    setting = rng.uniform(*LOSSES[name][1], count)
+    strength = np.where(np.arange(count) % 2, 10.0 ** rng.uniform(-4, 0, count), 0)
+    return data, setting, strength
+
+
+SOLVE = {
+    name: jax.jit(
+        jax.vmap(lambda data, v, strength, make=make: solve(data, make(v) + ridge(strength)))
+    )
+    for name, (make, *_) in LOSSES.items()
+}
+
+
+def subgradient(name, X, y, s, weights, bias, v, strength):
+    """The length of the least subgradient beside that of the slopes, in whitened coordinates.
+
+    A residual that lies within rounding of a kink may have any slope of either side.
+    """
+    psi, (X, y, s) = LOSSES[name][3], (a[s > 0] for a in (X, y, s))
+    s = s / s.sum()
+    A = np.column_stack([X - s @ X, np.ones(len(y))])
+    r = A @ np.append(weights, bias + s @ X @ weights) - y
+    near = 1e-11 * (np.abs(y).max() + np.abs(A) @ np.append(np.abs(weights), 0)) + 1e-300
+    low, high = psi(r - near, v), psi(r + near, v)
+    pull = np.append(2 * strength * weights, 0)
+    # Whitened by what the loss and ridge hold z with, so that no unit counts.
+    root = np.sqrt(2 * strength) * np.eye(len(pull))[:-1]
+    rows = np.concatenate([np.sqrt(s)[:, None] * A, root])
+    lengths = np.linalg.norm(rows, axis=0)
+    lengths[lengths == 0] = 1
+    _, values, Vt = np.linalg.svd(rows / lengths, full_matrices=False)
+    held = values > 1e-9 * values[0]
+    whiten = Vt[held] / values[held, None] / lengths
+    matrix = whiten @ (A * s[:, None]).T
+    high = high + 1e-12 * np.abs(high) + 1e-300  # which has to lie above
+    found = lsq_linear(matrix, -whiten @ pull, (low, high), tol=1e-14)
+    left = matrix @ found.x + whiten @ pull
+    return np.linalg.norm(left) / max(np.sqrt(s @ found.x**2), 1e-3 * np.abs(psi(1e9, v)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_minimum_is_proven(name, x64):
+    data, setting, strength = batch(name)
+    found = jax.tree.map(np.asarray, SOLVE[name](data, setting, strength))
+    rho = LOSSES[name][2]
+    assert (found.status == SolutionStatus.CONVERGED).all()
+    for i in range(len(setting)):
+        X, y, s = (column[i] for column in data[:3])
+        weights, bias = found.params.weights[i], found.params.bias[i]
+        value = s @ rho(X @ weights + bias - y, setting[i]) / s.sum()
+        value += strength[i] * weights @ weights
+        zero = s @ rho(-y, setting[i]) / s.sum()
+        # Coefficients in the units of the file: what rounding makes of the predictions.
+        assert abs(found.value[i] - value) <= 1e-9 * value + 1e-12 * zero, (i, KINDS[i // EACH])
+        assert 0 <= found.gap[i] <= max(1e-12 * value, 1e-13 * zero), (i, KINDS[i // EACH])
+        if value > 1e-3 * zero:
+            left = subgradient(name, X, y, s, weights, bias, setting[i], strength[i])
+            assert left < 1e-6, (i, KINDS[i // EACH])
+
+
+@pytest.mark.parametrize("name", ["huber", "quantile"])
+def test_float32_says_how_far_it_came(name):
+    data, setting, strength = batch(name, seed=1)
+    with jax.enable_x64(True):
+        least = np.asarray(SOLVE[name](data, setting, strength).value)
+    single = jax.tree.map(lambda a: a.astype("float32"), (data, setting, strength))
+    found = jax.tree.map(np.asarray, SOLVE[name](*single))
+    scale = np.einsum("bn,bn->b", data.sample_weight, np.abs(data.y))
+    rounding = 1e-5 * least + 1e-6 * scale / data.sample_weight.sum(axis=1)
+    plain = np.arange(len(least)) // EACH != KINDS.index("badly scaled")
+    missing = found.value - least
+    assert (np.abs(missing) <= found.gap + rounding)[plain].all()
+    assert (found.status == SolutionStatus.CONVERGED).mean() > 0.9
+
+
+def test_targets_weights_and_no_intercept(x64):
+    _, data = make_problem(5, n=30, d=3, k=2, weighted=True, dtype="float64")
+    together = solve(data, mae, intercept=False)
+    assert together.params.bias is None
+    repeated = np.repeat(np.arange(30), np.asarray(data.sample_weight, int))
+    for j in range(2):
+        alone = solve(as_dataset(data.X[repeated], data.y[repeated, j]), mae, intercept=False)
+        assert relative_error(together.params.weights[:, j], alone.params.weights) < 1e-10
+
+
+def test_it_says_whether_the_minimum_is_alone(x64):
+    x, even, odd = np.zeros((4, 1)), [1.0, 2.0, 5.0, 9.0], [2.0, 2.0, 2.0, 9.0]
+    X = np.arange(4.0)[:, None]
+    line = as_dataset(np.arange(5.0)[:, None], [0.0, 1.0, 2.0, 3.0, 9.0])
+    for data, loss, expected in [
+        (as_dataset(X, even), mse, True),
+        (line, mae, True),
+        (as_dataset(X, odd), mae, False),  # the line through (0, 0.6) with slope 2.1 is as good
+        (as_dataset(x, odd), mae, False),  # no slope is better than another
+        (as_dataset(x, odd), mae + ridge(0.1), True),
+        (as_dataset(x, even), mae + ridge(0.1), False),  # any median will do
+        (line, huber(0.01), True),
+        (as_dataset(X, even), huber(0.01), False),  # four slopes that hold each other
+        (as_dataset(X, odd), epsilon_insensitive(100.0), False),
+    ]:
+        found = solve(data, loss)
+        assert bool(found.unique) is expected, (data, loss)
+        assert int(found.status) == SolutionStatus.CONVERGED
+    middle = solve(as_dataset(x, even), mae + ridge(0.1)).params
+    assert 2.1 < float(middle.bias) < 4.9
+
+
+def test_what_is_not_finite_is_said():
+    X, y = jnp.arange(8.0)[:, None], jnp.arange(8.0).at[3].set(jnp.nan)
+    found = solve(Dataset(X, y), mae)
+    assert int(found.status) == SolutionStatus.NOT_FINITE
+    assert np.isnan(found.params.weights).all()
+    assert np.isinf(found.gap)
+    of_level = jax.jit(lambda level: solve(Dataset(X, X[:, 0]), quantile(level)))
+    assert int(of_level(1.5).status) == SolutionStatus.NOT_FINITE
+    assert int(of_level(0.5).status) == SolutionStatus.CONVERGED
+
+
+def test_what_did_not_converge_says_how_far_it_may_be(x64, monkeypatch):
+    monkeypatch.setattr(finish, "_ROUNDS", 0)
+    monkeypatch.setattr(interior, "_MOST_ITERATIONS", 4)
+    X, y, _ = draw("plain", np.random.default_rng(3), n=26)  # a shape that no other test compiles
+    found = solve(as_dataset(X, y), mae)
+    A = np.column_stack([X, np.ones(26)])
+    least = linprog(
+        np.append(np.zeros(D + 1), np.full(26, 1 / 26)),
+        A_ub=np.block([[A, -np.eye(26)], [-A, -np.eye(26)]]),
+        b_ub=np.concatenate([y, -y]),
+        bounds=[(None, None)] * (D + 1) + [(0, None)] * 26,
+    ).fun
+    assert int(found.status) == SolutionStatus.NOT_CONVERGED
+    assert int(found.num_iterations) == 4
+    assert 0 < found.value - least < found.gap < 0.5 * least
+
+
+@pytest.mark.parametrize("make", [huber, quantile])
+def test_values_have_derivatives(make, x64):
+    _, data = make_problem(7, n=20, d=2, dtype="float64")
+
+    def value(X, y, s, setting, strength):
+        return solve(Dataset(X, y, s), make(setting) + ridge(strength)).value
+
+    start = (data.X, data.y, jnp.linspace(0.5, 2, 20), 0.3, 0.2)
+    of_value, slopes_of = jax.jit(value), jax.jit(jax.grad(value, (0, 1, 2, 3, 4)))
+    rng = np.random.default_rng(0)
+    for place, slope in enumerate(slopes_of(*start)):
+        along = rng.normal(size=np.shape(slope))
+        ahead, behind = (
+            of_value(*start[:place], start[place] + h * along, *start[place + 1 :])
+            for h in (1e-6, -1e-6)
+        )
+        expected = float(ahead - behind) / 2e-6
+        assert abs(np.sum(slope * along) - expected) < 1e-6 * max(abs(expected), 0.1)
+
+
+def test_refusals():
+    _, data = make_problem(0)
+
+    @dataclasses.dataclass(frozen=True)
+    class Unknown(Loss):
+        is_convex = True
+
+    with pytest.raises(ValueError, match="states its curvature_bound"):
+        solve(data, Unknown())
+    with pytest.raises(ValueError, match="needs a convex loss"):
+        solve(data, Loss())
+    with pytest.raises(ValueError, match="ridge penalties only"):
+        solve(data, mae + lasso(0.1))
+    with pytest.raises(ValueError, match="one loss takes one number"):
+        solve(data, quantile(jnp.array([0.1, 0.9])))
