@@ -11,11 +11,18 @@ from jax import lax
 from linreg_jax._algebra.implicit import differentiable_minimum
 from linreg_jax._algebra.least_squares import corrected, factors
 from linreg_jax._algebra.linalg import Centring, target_columns
-from linreg_jax._algebra.quadratic import penalty_curvature, require_quadratic
+from linreg_jax._algebra.quadratic import (
+    absolute_strength,
+    penalty_curvature,
+    require_quadratic,
+)
 from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
 from linreg_jax._arithmetic.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
+from linreg_jax._arithmetic.division import nonzero
 from linreg_jax._kernels import matmul, placed
+from linreg_jax._lasso.certificate import Certificate
+from linreg_jax._lasso.minimum import lasso_minimum
 from linreg_jax._loss import Loss, example_share
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag, shape_text
@@ -36,6 +43,10 @@ class Solution(NamedTuple):
       condition_number: [] the largest singular value over the smallest that is not 0.
       singular_values: [min(n, d)] or [d], of the features centred and then scaled to length 1,
         with what ridge adds to them.
+      gap: [] how far `value` is above a proven lower bound.
+      unique: [] whether it is proven that no other weights are as good; of all targets.
+      status: [] int32, 0 where the minimum was reached, 1 where the most steps were taken.
+      num_iterations: [] int32 steps of a lasso: columns that came in or left; 0 without one.
     """
 
     params: Params
@@ -43,6 +54,10 @@ class Solution(NamedTuple):
     rank: Array
     condition_number: Array
     singular_values: Array
+    gap: Array
+    unique: Array
+    status: Array
+    num_iterations: Array
 
 
 def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solution:
@@ -85,7 +100,7 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
       Params(weights=Array([5.], dtype=float32), bias=Array(30., dtype=float32))
     """
     check_dataset(data)
-    require_quadratic(loss, "solve")
+    require_quadratic(loss, "solve", or_absolute=True)
     return _solve(placed(loss), data, flag("intercept", intercept))
 
 
@@ -149,13 +164,20 @@ def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
         unit = lax.stop_gradient(power_of_two(data.sample_weight)[0])
         columns = columns._replace(sample_weight=data.sample_weight / unit)
         per_square = per_square * unit
-    strength = penalty_curvature(loss)
-    if strength is not None:
-        strength = jnp.asarray(strength, data.X.dtype) / 2
-        strength = strength / jnp.where(per_square > 0, per_square, 1)
-    fixed, fixed_strength = lax.stop_gradient((columns, strength))
+    strength, absolute = (
+        None
+        if of_all is None
+        else jnp.asarray(of_all, data.X.dtype) / part / nonzero(per_square)
+        for of_all, part in ((penalty_curvature(loss), 2), (absolute_strength(loss), 1))
+    )
+    fixed, fixed_strength, fixed_absolute = lax.stop_gradient((columns, strength, absolute))
     factored, h = factors(fixed, fixed_strength, intercept=intercept)
-    theta, low = corrected(factored, h, fixed, intercept=intercept)
+    if absolute is None:
+        theta, low = corrected(factored, h, fixed, intercept=intercept)
+        certificate = Certificate.unknown(theta)
+    else:
+        point = lasso_minimum(fixed, factored, h, fixed_absolute, intercept=intercept)
+        (theta, low), certificate = point.theta, point.certificate
     theta = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, theta)
     of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
     theta = differentiable_minimum(theta, factored, columns, of_strength, intercept)
@@ -168,6 +190,10 @@ def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
         rank=factored.rank,
         condition_number=factored.condition_number(),
         singular_values=factored.s,
+        gap=2 * per_square * jnp.sum(certificate.gap * factored.rows.y.unit**2),
+        unique=jnp.all(certificate.is_unique),
+        status=(~certificate.is_done).astype(jnp.int32),
+        num_iterations=certificate.num_steps,
     )
 
 

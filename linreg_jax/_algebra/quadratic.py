@@ -12,8 +12,13 @@ from linreg_jax.dataset import Dataset, bias_multipliers
 from linreg_jax.gradients import LossFunction, require_loss
 
 
-def require_quadratic(loss: LossFunction, caller: str) -> None:
+def require_quadratic(loss: LossFunction, caller: str, *, or_absolute: bool = False) -> None:
     """Raises unless `loss` is a squared one with quadratic penalties or none.
+
+    Args:
+      loss: what came.
+      caller: the function that was called.
+      or_absolute: whether it takes penalties of the weights' sizes too, as lasso is.
 
     Raises:
       TypeError: not a loss of this package.
@@ -25,11 +30,14 @@ def require_quadratic(loss: LossFunction, caller: str) -> None:
             f"{caller} needs a squared loss (mse, half_mse, sse or half_sse), got {loss}: "
             "only they are quadratic; fit takes any loss, step by step"
         )
+    accepted, rule = "ridge", "the loss is not quadratic"
+    if or_absolute:
+        accepted, rule = "ridge and lasso", "the loss is neither quadratic nor a lasso"
     for penalty in known.penalties:
-        if not penalty.is_quadratic:
+        if not (penalty.is_quadratic or (or_absolute and penalty.is_absolute)):
             raise ValueError(
-                f"{caller} takes ridge penalties only, got {loss}: with {penalty} the loss is not "
-                "quadratic; fit takes any penalty, step by step"
+                f"{caller} takes {accepted} penalties only, got {loss}: with {penalty} {rule}; "
+                "fit takes any penalty, step by step"
             )
 
 
@@ -57,6 +65,12 @@ def penalty_curvature(loss: Loss) -> Float[Array, ""] | float | None:
     bounds = [penalty.curvature_bound for penalty in loss.penalties if penalty.is_smooth]
     known = [bound for bound in bounds if bound is not None]
     return sum(known[1:], known[0]) if known else None
+
+
+def absolute_strength(loss: Loss) -> Float[Array, ""] | float | None:
+    """[] what multiplies the sum of the weights' sizes; None without such a penalty."""
+    strengths = [penalty.strength for penalty in loss.penalties if penalty.is_absolute]
+    return sum(strengths[1:], strengths[0]) if strengths else None
 
 
 class Quadratic(NamedTuple):

@@ -1,0 +1,207 @@
+"""The minimum of a squared loss with a lasso, and how far from it the parameters can be.
+
+For each target, in the units and from the origin of `Centring`, with A = [D b] and S the sample
+weights, as `_algebra/least_squares.py` has them::
+
+    least of  Σ s (D_y - A theta)² / 2 + Σ root² weights² / 2 + Σ lambda abs(weights)
+
+The factor of the rows gives the minimum. Then the gradient is taken of the rows themselves in
+double-word arithmetic, and what it says is left is minimised in the same way, until nothing is.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from linreg_jax._algebra.least_squares import Factors, minus_gradient
+from linreg_jax._arithmetic.double_word import Pair, add_pairs
+from linreg_jax._kernels import matmul
+from linreg_jax._lasso.active_set import Active, Found, minimise
+from linreg_jax._lasso.certificate import Certificate, gap_of, is_unique
+from linreg_jax._typing import Array, Bool, Float
+from linreg_jax.dataset import Dataset
+
+_MOST_CORRECTIONS = 6
+
+
+class Problem(NamedTuple):
+    """What is minimised.
+
+    Attributes:
+      data: a `Dataset` with y [n, k].
+      factors: `Factors` of its rows, with what ridge adds.
+      strengths: [d, k] of the lasso on weights of columns of length 1.
+      intercept: whether there is a bias.
+    """
+
+    data: Dataset
+    factors: Factors
+    strengths: Float[Array, "d k"]
+    intercept: bool
+
+    def unit_columns(self) -> Float[Array, "p d"]:
+        """[p, d] the centred columns scaled to length 1, turned so that few rows hold them."""
+        s, rank = self.factors.s, self.factors.rank
+        return jnp.where(jnp.arange(s.shape[0]) < rank, s, 0)[:, None] * self.factors.Vt
+
+    def correlations(self, gradient: Float[Array, "d_and_1 k"]) -> Float[Array, "d k"]:
+        """[d, k] of the columns of length 1 with the residuals, from `minus_gradient`."""
+        factors, on_bias = self.factors, gradient[-1]
+        along = factors.rows.X.mean + factors.R0 / factors.R00
+        return (gradient[:-1] - jnp.outer(along, on_bias)) / factors.length[:, None]
+
+    def moved(self, theta: Pair, h: Float[Array, "p_and_1 k"], found: Found) -> tuple[Pair, Array]:
+        """theta after a change of the weights, and the change; those that are not active are 0."""
+        factors = self.factors
+        weights = found.change.T / factors.length[:, None]
+        bias = (h[0] - matmul(factors.R0, weights)) / factors.R00
+        change = jnp.concatenate([weights, (bias - matmul(factors.rows.X.mean, weights))[None]])
+        high, low = add_pairs(theta, (change, jnp.zeros_like(change)))
+        signs = jnp.concatenate([found.active.signs.T, jnp.ones_like(bias[None])])
+        return (jnp.where(signs != 0, high, 0), jnp.where(signs != 0, low, 0)), change
+
+
+class Point(NamedTuple):
+    """Parameters, for each target, and how good they are.
+
+    Attributes:
+      theta: pair of [d + 1, k], in units of `Centring`.
+      active: `Active` weights, [k, d] and [k, d, p].
+      correlations: [d, k] of columns of length 1 with the residuals.
+      gap: [k] how far the loss is above a lower bound.
+    """
+
+    theta: Pair
+    active: Active
+    correlations: Float[Array, "d k"]
+    gap: Float[Array, " k"]
+
+    def where(self, chosen: Bool[Array, " k"], other: "Point") -> "Point":
+        """This point for the chosen targets, the other one for the rest."""
+        by_row = jax.tree.map(
+            lambda a, b: jnp.where(jnp.expand_dims(chosen, range(1, a.ndim)), a, b),
+            self.active,
+            other.active,
+        )
+        theta, c, gap = jax.tree.map(
+            lambda a, b: jnp.where(chosen, a, b),
+            (self.theta, self.correlations, self.gap),
+            (other.theta, other.correlations, other.gap),
+        )
+        return Point(theta, by_row, c, gap)
+
+
+class Minimum(NamedTuple):
+    """What was found.
+
+    Attributes:
+      theta: pair of [d + 1, k], in units of `Centring`.
+      active: `Active` weights, [k, d] and [k, d, p].
+      certificate: what proves it.
+    """
+
+    theta: Pair
+    active: Active
+    certificate: Certificate
+
+
+class _State(NamedTuple):
+    theta: Pair
+    active: Active
+    best: Point
+    num_steps: Array
+    is_done: Array
+    count: Array
+    more: Array
+
+
+def lasso_strengths(factors: Factors, strength: Float[Array, ""]) -> Float[Array, "d k"]:
+    """[d, k] what multiplies abs(weight) in the units of theta.
+
+    For Σ s r² + strength Σ abs(weights), of which half is minimised.
+    """
+    return strength / 2 / factors.rows.X.unit[:, None] / factors.rows.y.unit[None, :]
+
+
+def lasso_minimum(
+    data: Dataset, factors: Factors, h: Array, strength: Array, *, intercept: bool
+) -> Minimum:
+    """The `Minimum` of Σ s r² + Σ root² weights² + strength Σ abs(weights).
+
+    Args:
+      data: a `Dataset` with y [n, k].
+      factors: `Factors` of its rows, with what ridge adds.
+      h: what came with them.
+      strength: [] of the lasso.
+      intercept: whether there is a bias.
+    """
+    strengths = lasso_strengths(factors, strength) / factors.length[:, None]
+    problem = Problem(data, factors, strengths, intercept)
+    state = lax.while_loop(
+        lambda state: state.more & (state.count < _MOST_CORRECTIONS),
+        lambda state: _correct(problem, state),
+        _first(problem, h),
+    )
+    best = state.best
+    unique = is_unique(problem.unit_columns(), strengths, best.correlations)
+    certificate = Certificate(best.gap, unique, state.num_steps, state.is_done)
+    return Minimum(best.theta, best.active, certificate)
+
+
+def _minimised(problem: Problem, c: Array, rounding: Array, w: Array, active: Active) -> Found:
+    """`minimise` of each target."""
+    by_target = jax.vmap(minimise, in_axes=(None, 1, 1, 0, 1, 0))
+    found: Found = by_target(problem.unit_columns(), problem.strengths, c, rounding, w, active)
+    return found
+
+
+def _first(problem: Problem, h: Array) -> _State:
+    """The minimum as the factor has it, all weights being 0 before."""
+    p, k = h.shape[0] - 1, h.shape[1]
+    d = problem.strengths.shape[0]
+    nothing = jnp.zeros((d, k), h.dtype)
+    active = Active(nothing.T, jnp.zeros((k, d, p), h.dtype))
+    c = matmul(problem.unit_columns().T, h[1:])
+    rounding = 4 * jnp.finfo(h.dtype).eps * p**0.5 * jnp.linalg.norm(h[1:], axis=0)
+    found = _minimised(problem, c, rounding, nothing, active)
+    zero = jnp.zeros((d + 1, k), h.dtype)
+    start = zero.at[-1].set(problem.factors.rows.y.mean), zero
+    theta, _ = problem.moved(start, h, found)
+    unknown = jnp.full(k, jnp.inf, h.dtype)
+    return _State(
+        theta,
+        found.active,
+        Point(theta, found.active, nothing, unknown),
+        jnp.max(found.num_steps),
+        jnp.all(found.is_done),
+        jnp.zeros((), jnp.int32),
+        jnp.array(True),
+    )
+
+
+def _correct(problem: Problem, state: _State) -> _State:
+    """Weighs the parameters by the rows themselves, and moves them by what is left."""
+    data, factors, strengths, intercept = problem
+    gradient = minus_gradient(data, factors, state.theta, intercept=intercept)
+    h = factors.forward(gradient)
+    w = state.theta[0][:-1] * factors.length[:, None]
+    c = problem.correlations(gradient)
+    gap, level = gap_of(w, c, h, factors.rest, strengths)
+    point = Point(state.theta, state.active, c, gap)
+    better = gap < state.best.gap
+    found = _minimised(problem, c, jnp.zeros_like(gap), w, state.active)
+    theta, change = problem.moved(state.theta, h, found)
+    eps = jnp.finfo(w.dtype).eps
+    moved, size = (jnp.max(jnp.abs(part), axis=0) for part in (change, theta[0]))
+    is_exact = (gap <= 2 * eps * level) & (moved <= 4 * eps * size)
+    return _State(
+        theta,
+        found.active,
+        point.where(better, state.best),
+        state.num_steps + jnp.max(found.num_steps),
+        state.is_done & jnp.all(found.is_done),
+        state.count + 1,
+        jnp.any(better & ~is_exact),
+    )
