@@ -102,6 +102,14 @@ def minimise(
     return Found(state.active, state.change, state.count, state.done)
 
 
+def newton_step(
+    c: Float[Array, " d"], strengths: Float[Array, " d"], active: Active
+) -> Float[Array, " d"]:
+    """[d] from the weights to the solution of the linear system of the active ones."""
+    signs, P = active
+    return matmul(P, matmul(jnp.where(signs != 0, c - strengths * signs, 0), P))
+
+
 def _step(
     F: Array, strengths: Array, at_start: tuple[Array, Array], start: Array, state: _State
 ) -> _State:
@@ -111,7 +119,7 @@ def _step(
     moved = matmul(F, state.change)
     c = c - matmul(moved, F)
     # Towards the solution of the linear system, if the weights are not there.
-    towards = matmul(P, matmul(jnp.where(signs != 0, c - strengths * signs, 0), P))
+    towards = newton_step(c, strengths, state.active)
     # Else with the column that breaks the rule most, as far as its correlation says.
     eps = jnp.finfo(F.dtype).eps
     size = jnp.sum(jnp.abs(state.change))

@@ -18,12 +18,13 @@ from jax import lax
 from linreg_jax._algebra.least_squares import Factors, minus_gradient
 from linreg_jax._arithmetic.double_word import Pair, add_pairs
 from linreg_jax._kernels import matmul
-from linreg_jax._lasso.active_set import Active, Found, minimise
+from linreg_jax._lasso.active_set import Active, Found, minimise, newton_step
 from linreg_jax._lasso.certificate import Certificate, gap_of, is_unique
 from linreg_jax._typing import Array, Bool, Float
 from linreg_jax.dataset import Dataset
 
-_MOST_CORRECTIONS = 6
+_MOST_CORRECTIONS = 12
+_PATIENCE = 3  # corrections in a row that leave a larger gap than one before
 
 
 class Problem(NamedTuple):
@@ -52,15 +53,15 @@ class Problem(NamedTuple):
         along = factors.rows.X.mean + factors.R0 / factors.R00
         return (gradient[:-1] - jnp.outer(along, on_bias)) / factors.length[:, None]
 
-    def moved(self, theta: Pair, h: Float[Array, "p_and_1 k"], found: Found) -> tuple[Pair, Array]:
-        """theta after a change of the weights, and the change; those that are not active are 0."""
+    def moved(self, theta: Pair, h: Float[Array, "p_and_1 k"], found: Found) -> Pair:
+        """theta after a change of the weights; those that are not active are 0."""
         factors = self.factors
         weights = found.change.T / factors.length[:, None]
         bias = (h[0] - matmul(factors.R0, weights)) / factors.R00
         change = jnp.concatenate([weights, (bias - matmul(factors.rows.X.mean, weights))[None]])
         high, low = add_pairs(theta, (change, jnp.zeros_like(change)))
         signs = jnp.concatenate([found.active.signs.T, jnp.ones_like(bias[None])])
-        return (jnp.where(signs != 0, high, 0), jnp.where(signs != 0, low, 0)), change
+        return jnp.where(signs != 0, high, 0), jnp.where(signs != 0, low, 0)
 
 
 class Point(NamedTuple):
@@ -70,27 +71,29 @@ class Point(NamedTuple):
       theta: pair of [d + 1, k], in units of `Centring`.
       active: `Active` weights, [k, d] and [k, d, p].
       correlations: [d, k] of columns of length 1 with the residuals.
+      rounding: [k] of the correlations, beside that of each of them.
       gap: [k] how far the loss is above a lower bound.
     """
 
     theta: Pair
     active: Active
     correlations: Float[Array, "d k"]
+    rounding: Float[Array, " k"]
     gap: Float[Array, " k"]
 
     def where(self, chosen: Bool[Array, " k"], other: "Point") -> "Point":
         """This point for the chosen targets, the other one for the rest."""
-        by_row = jax.tree.map(
+        active = jax.tree.map(
             lambda a, b: jnp.where(jnp.expand_dims(chosen, range(1, a.ndim)), a, b),
             self.active,
             other.active,
         )
-        theta, c, gap = jax.tree.map(
+        theta, _, *rest = jax.tree.map(
             lambda a, b: jnp.where(chosen, a, b),
-            (self.theta, self.correlations, self.gap),
-            (other.theta, other.correlations, other.gap),
+            self._replace(active=None),
+            other._replace(active=None),
         )
-        return Point(theta, by_row, c, gap)
+        return Point(theta, active, *rest)
 
 
 class Minimum(NamedTuple):
@@ -108,12 +111,13 @@ class Minimum(NamedTuple):
 
 
 class _State(NamedTuple):
-    theta: Pair
-    active: Active
+    point: Point
     best: Point
+    h: Array  # what the residuals at `point` have in common with the rows
     num_steps: Array
     is_done: Array
     count: Array
+    waited: Array
     more: Array
 
 
@@ -150,58 +154,46 @@ def lasso_minimum(
     return Minimum(best.theta, best.active, certificate)
 
 
-def _minimised(problem: Problem, c: Array, rounding: Array, w: Array, active: Active) -> Found:
-    """`minimise` of each target."""
-    by_target = jax.vmap(minimise, in_axes=(None, 1, 1, 0, 1, 0))
-    found: Found = by_target(problem.unit_columns(), problem.strengths, c, rounding, w, active)
-    return found
-
-
 def _first(problem: Problem, h: Array) -> _State:
-    """The minimum as the factor has it, all weights being 0 before."""
+    """All weights 0, where the factor says what is left."""
     p, k = h.shape[0] - 1, h.shape[1]
     d = problem.strengths.shape[0]
-    nothing = jnp.zeros((d, k), h.dtype)
-    active = Active(nothing.T, jnp.zeros((k, d, p), h.dtype))
-    c = matmul(problem.unit_columns().T, h[1:])
-    rounding = 4 * jnp.finfo(h.dtype).eps * p**0.5 * jnp.linalg.norm(h[1:], axis=0)
-    found = _minimised(problem, c, rounding, nothing, active)
     zero = jnp.zeros((d + 1, k), h.dtype)
-    start = zero.at[-1].set(problem.factors.rows.y.mean), zero
-    theta, _ = problem.moved(start, h, found)
-    unknown = jnp.full(k, jnp.inf, h.dtype)
-    return _State(
-        theta,
-        found.active,
-        Point(theta, found.active, nothing, unknown),
-        jnp.max(found.num_steps),
-        jnp.all(found.is_done),
-        jnp.zeros((), jnp.int32),
-        jnp.array(True),
+    point = Point(
+        (zero.at[-1].set(problem.factors.rows.y.mean), zero),
+        Active(zero[:-1].T, jnp.zeros((k, d, p), h.dtype)),
+        matmul(problem.unit_columns().T, h[1:]),
+        4 * jnp.finfo(h.dtype).eps * p**0.5 * jnp.linalg.norm(h[1:], axis=0),
+        jnp.full(k, jnp.inf, h.dtype),
     )
+    nothing = jnp.zeros((), jnp.int32)
+    return _State(point, point, h, nothing, nothing == 0, nothing, nothing, nothing == 0)
 
 
 def _correct(problem: Problem, state: _State) -> _State:
-    """Weighs the parameters by the rows themselves, and moves them by what is left."""
+    """Moves the parameters to where nothing is left, and weighs them by the rows themselves."""
     data, factors, strengths, intercept = problem
-    gradient = minus_gradient(data, factors, state.theta, intercept=intercept)
-    h = factors.forward(gradient)
-    w = state.theta[0][:-1] * factors.length[:, None]
-    c = problem.correlations(gradient)
+    F, length = problem.unit_columns(), factors.length[:, None]
+    by_target = jax.vmap(minimise, in_axes=(None, 1, 1, 0, 1, 0))
+    point, w = state.point, state.point.theta[0][:-1] * length
+    found = by_target(F, strengths, point.correlations, point.rounding, w, point.active)
+    theta = problem.moved(point.theta, state.h, found)
+    gradient = minus_gradient(data, factors, theta, intercept=intercept)
+    h, c, w = factors.forward(gradient), problem.correlations(gradient), theta[0][:-1] * length
     gap, level = gap_of(w, c, h, factors.rest, strengths)
-    point = Point(state.theta, state.active, c, gap)
+    point = Point(theta, found.active, c, jnp.zeros_like(gap), gap)
     better = gap < state.best.gap
-    found = _minimised(problem, c, jnp.zeros_like(gap), w, state.active)
-    theta, change = problem.moved(state.theta, h, found)
+    waited = jnp.where(jnp.any(better), 0, state.waited + 1)
+    left = jax.vmap(newton_step, in_axes=(1, 1, 0), out_axes=1)(c, strengths, found.active)
     eps = jnp.finfo(w.dtype).eps
-    moved, size = (jnp.max(jnp.abs(part), axis=0) for part in (change, theta[0]))
-    is_exact = (gap <= 2 * eps * level) & (moved <= 4 * eps * size)
+    still = jnp.max(jnp.abs(left), axis=0) <= eps * jnp.max(jnp.abs(w), axis=0)
     return _State(
-        theta,
-        found.active,
+        point,
         point.where(better, state.best),
+        h,
         state.num_steps + jnp.max(found.num_steps),
         state.is_done & jnp.all(found.is_done),
         state.count + 1,
-        jnp.any(better & ~is_exact),
+        waited,
+        (waited < _PATIENCE) & ~jnp.all((gap <= 2 * eps * level) & still),
     )
