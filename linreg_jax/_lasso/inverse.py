@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from linreg_jax._kernels import matmul
 from linreg_jax._typing import Array, Bool, Float, Int
 
-_ROUNDINGS = 8  # times sqrt(p) eps: below it, what is left of a column is rounding
+_ROUNDINGS = 8  # times eps and the terms' length: below it, what is left of a column is rounding
 
 
 class Column(NamedTuple):
@@ -40,13 +40,12 @@ def seen(P: Float[Array, "d p"], F: Float[Array, "p d"], j: Int[Array, ""]) -> C
     second = matmul(P, x - matmul(F, first))
     coefficients = first + second
     # Sums are small where they cancel: of a coefficient only what is above its rounding counts.
-    eps = jnp.finfo(F.dtype).eps
-    noise = _ROUNDINGS * F.shape[0] ** 0.5 * eps
+    noise = _ROUNDINGS * jnp.finfo(F.dtype).eps
     size = jnp.abs(coefficients)
     coefficients = jnp.where(size > noise * jnp.max(size), coefficients, 0)
     rest = x - matmul(F, coefficients)
     squares = jnp.sum(rest * rest)
-    is_independent = jnp.sqrt(squares) > noise * (1 + jnp.sum(size))
+    is_independent = jnp.sqrt(squares) > noise * (1 + jnp.linalg.norm(size))
     return Column(coefficients, rest, squares, is_independent)
 
 

@@ -24,6 +24,7 @@ from linreg_jax._typing import Array, Bool, Float
 from linreg_jax.dataset import Dataset
 
 _MOST_CORRECTIONS = 12
+_CLOSE = 100  # times eps: a gap of so much of the loss is the minimum, to rounding
 _PATIENCE = 3  # corrections in a row that leave a larger gap than one before
 
 
@@ -116,6 +117,7 @@ class _State(NamedTuple):
     h: Array  # what the residuals at `point` have in common with the rows
     num_steps: Array
     is_done: Array
+    is_close: Array  # whether the gap of `best` is little more than rounding
     count: Array
     waited: Array
     more: Array
@@ -150,7 +152,8 @@ def lasso_minimum(
     )
     best = state.best
     unique = is_unique(problem.unit_columns(), strengths, best.correlations)
-    certificate = Certificate(best.gap, unique, state.num_steps, state.is_done)
+    is_done = state.is_done & jnp.all(state.is_close)
+    certificate = Certificate(best.gap, unique, state.num_steps, is_done)
     return Minimum(best.theta, best.active, certificate)
 
 
@@ -167,7 +170,8 @@ def _first(problem: Problem, h: Array) -> _State:
         jnp.full(k, jnp.inf, h.dtype),
     )
     nothing = jnp.zeros((), jnp.int32)
-    return _State(point, point, h, nothing, nothing == 0, nothing, nothing, nothing == 0)
+    yes = nothing == 0
+    return _State(point, point, h, nothing, yes, yes, nothing, nothing, yes)
 
 
 def _correct(problem: Problem, state: _State) -> _State:
@@ -193,6 +197,7 @@ def _correct(problem: Problem, state: _State) -> _State:
         h,
         state.num_steps + jnp.max(found.num_steps),
         state.is_done & jnp.all(found.is_done),
+        jnp.all(point.where(better, state.best).gap <= _CLOSE * eps * level),
         state.count + 1,
         waited,
         (waited < _PATIENCE) & ~jnp.all((gap <= 2 * eps * level) & still),
