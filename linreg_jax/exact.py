@@ -9,19 +9,18 @@ import numpy as np
 from jax import lax
 
 from linreg_jax._algebra.implicit import differentiable_minimum
-from linreg_jax._algebra.least_squares import corrected, factors
+from linreg_jax._algebra.least_squares import corrected, factors, in_units_of_data
 from linreg_jax._algebra.linalg import Centring, target_columns
 from linreg_jax._algebra.quadratic import (
     absolute_strength,
+    as_squares,
     penalty_curvature,
     require_quadratic,
 )
 from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
-from linreg_jax._arithmetic.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
-from linreg_jax._arithmetic.division import nonzero
 from linreg_jax._kernels import matmul, placed
-from linreg_jax._lasso.certificate import Certificate
+from linreg_jax._lasso.implicit import differentiable_lasso
 from linreg_jax._lasso.minimum import lasso_minimum
 from linreg_jax._loss import Loss, example_share
 from linreg_jax._typing import Array, Float
@@ -101,7 +100,8 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     """
     check_dataset(data)
     require_quadratic(loss, "solve", or_absolute=True)
-    return _solve(placed(loss), data, flag("intercept", intercept))
+    compiled = _solve if absolute_strength(loss) is None else _solve_lasso
+    return compiled(placed(loss), data, flag("intercept", intercept))
 
 
 def solve_line(x: Any, y: Any, sample_weight: Any = None) -> Params:
@@ -164,24 +164,17 @@ def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
         unit = lax.stop_gradient(power_of_two(data.sample_weight)[0])
         columns = columns._replace(sample_weight=data.sample_weight / unit)
         per_square = per_square * unit
-    strength, absolute = (
-        None
-        if of_all is None
-        else jnp.asarray(of_all, data.X.dtype) / part / nonzero(per_square)
-        for of_all, part in ((penalty_curvature(loss), 2), (absolute_strength(loss), 1))
-    )
-    fixed, fixed_strength, fixed_absolute = lax.stop_gradient((columns, strength, absolute))
+    strength = penalty_curvature(loss)
+    if strength is not None:
+        strength = jnp.asarray(strength, data.X.dtype) / 2
+        strength = strength / jnp.where(per_square > 0, per_square, 1)
+    fixed, fixed_strength = lax.stop_gradient((columns, strength))
     factored, h = factors(fixed, fixed_strength, intercept=intercept)
-    if absolute is None:
-        theta, low = corrected(factored, h, fixed, intercept=intercept)
-        certificate = Certificate.unknown(theta)
-    else:
-        point = lasso_minimum(fixed, factored, h, fixed_absolute, intercept=intercept)
-        (theta, low), certificate = point.theta, point.certificate
+    theta, low = corrected(factored, h, fixed, intercept=intercept)
     theta = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, theta)
     of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
     theta = differentiable_minimum(theta, factored, columns, of_strength, intercept)
-    params = _in_units_of_data(factored.rows, (theta, low), intercept)
+    params = in_units_of_data(factored.rows, (theta, low), intercept=intercept)
     if data.y.ndim == 1:
         params = jax.tree.map(lambda leaf: leaf[..., 0], params)
     return Solution(
@@ -190,25 +183,38 @@ def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
         rank=factored.rank,
         condition_number=factored.condition_number(),
         singular_values=factored.s,
-        gap=2 * per_square * jnp.sum(certificate.gap * factored.rows.y.unit**2),
+        gap=jnp.full((), jnp.nan, data.X.dtype),
+        unique=factored.rank == data.X.shape[1],
+        status=jnp.zeros((), jnp.int32),
+        num_iterations=jnp.zeros((), jnp.int32),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _solve_lasso(loss: Loss, data: Dataset, intercept: bool) -> Solution:
+    squares = as_squares(loss, data)
+    fixed = lax.stop_gradient(squares)
+    factored, h = factors(fixed.data, fixed.ridge, intercept=intercept)
+    found = lasso_minimum(fixed.data, factored, h, fixed.absolute, intercept=intercept)
+    theta, low = found.theta
+    theta = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, theta)
+    theta = differentiable_lasso(theta, found.active, factored, squares, intercept)
+    params = in_units_of_data(factored.rows, (theta, low), intercept=intercept)
+    if data.y.ndim == 1:
+        params = jax.tree.map(lambda leaf: leaf[..., 0], params)
+    certificate, unit = found.certificate, factored.rows.y.unit
+    sum_of_squares = _squares(squares.data, factored.rows, theta)
+    return Solution(
+        params=params,
+        value=squares.share * sum_of_squares + loss.penalty(params),
+        rank=factored.rank,
+        condition_number=factored.condition_number(),
+        singular_values=factored.s,
+        gap=2 * fixed.share * jnp.sum(certificate.gap * unit * unit),
         unique=jnp.all(certificate.is_unique),
         status=(~certificate.is_done).astype(jnp.int32),
         num_iterations=certificate.num_steps,
     )
-
-
-def _in_units_of_data(rows: Centring, theta: Pair, intercept: bool) -> Params:
-    """`Params` of theta; the bias where the features are 0, far from their origin maybe."""
-    ratio = rows.y.unit[None, :] / rows.X.unit[:, None]
-    weights = theta[0][:-1] * ratio
-    if not intercept:
-        return Params(weights, None)
-    high, low = (part[:-1] for part in theta)
-    products = add_product(
-        (jnp.zeros_like(high), jnp.zeros_like(high)), -rows.X.origin[:, None], high, low
-    )
-    at_zero = add_pairs(sum_pairs(products, axis=0), two_sum(theta[0][-1], rows.y.origin))
-    return Params(weights, (at_zero[0] + theta[1][-1]) * rows.y.unit)
 
 
 def _squares(data: Dataset, rows: Centring, theta: Array) -> Array:

@@ -3,8 +3,11 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 
 from linreg_jax._algebra.linalg import ScaledColumns, scale_columns, target_columns
+from linreg_jax._arithmetic.centring import power_of_two
+from linreg_jax._arithmetic.division import nonzero
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss, example_share
 from linreg_jax._typing import Array, Float, Int
@@ -71,6 +74,40 @@ def absolute_strength(loss: Loss) -> Float[Array, ""] | float | None:
     """[] what multiplies the sum of the weights' sizes; None without such a penalty."""
     strengths = [penalty.strength for penalty in loss.penalties if penalty.is_absolute]
     return sum(strengths[1:], strengths[0]) if strengths else None
+
+
+class Squares(NamedTuple):
+    """A squared loss as share (Σ s r² + ridge Σ weights² + absolute Σ abs(weights)).
+
+    Attributes:
+      data: a `Dataset` with y [n, k]; its sample weights s have their largest near 1, for small ones
+        would take the second words of double-word products below what there is.
+      share: [] what multiplies the sum; where it is 0, what is added to the squares is not divided.
+      ridge: [] or None.
+      absolute: [] or None.
+    """
+
+    data: Dataset
+    share: Float[Array, ""]
+    ridge: Float[Array, ""] | None
+    absolute: Float[Array, ""] | None
+
+
+def as_squares(loss: Loss, data: Dataset) -> Squares:
+    """The `Squares` of a squared loss with penalties that are quadratic or absolute."""
+    columns = data._replace(y=target_columns(data.y))
+    share = jnp.asarray(require_curvature(loss), data.X.dtype) / 2 * example_share(loss, data)
+    if data.sample_weight is not None:
+        unit = lax.stop_gradient(power_of_two(data.sample_weight)[0])
+        columns = columns._replace(sample_weight=data.sample_weight / unit)
+        share = share * unit
+
+    def added(strength: Float[Array, ""] | float | None) -> Float[Array, ""] | None:
+        return None if strength is None else jnp.asarray(strength, data.X.dtype) / nonzero(share)
+
+    curvature = penalty_curvature(loss)
+    ridge = added(None if curvature is None else curvature / 2)
+    return Squares(columns, share, ridge, added(absolute_strength(loss)))
 
 
 class Quadratic(NamedTuple):

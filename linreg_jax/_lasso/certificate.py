@@ -37,12 +37,6 @@ class Certificate(NamedTuple):
     num_steps: Int[Array, ""]
     is_done: Bool[Array, ""]
 
-    @classmethod
-    def unknown(cls, theta: Float[Array, "p k"]) -> "Certificate":
-        """That of which nothing was asked."""
-        nothing = jnp.zeros((), jnp.int32)
-        return cls(theta[0] + jnp.nan, theta[0] > jnp.inf, nothing, nothing == 0)
-
 
 def gap_of(
     w: Float[Array, "d k"],

@@ -23,9 +23,11 @@ from linreg_jax._lasso.certificate import Certificate, gap_of, is_unique
 from linreg_jax._typing import Array, Bool, Float
 from linreg_jax.dataset import Dataset
 
-_MOST_CORRECTIONS = 12
+_MOST_CORRECTIONS = 30
 _CLOSE = 100  # times eps: a gap of so much of the loss is the minimum, to rounding
-_PATIENCE = 3  # corrections in a row that leave a larger gap than one before
+# Corrections in a row that close the gap no further: where it is as good as closed, and where it is
+# not, and columns still come and go.
+_PATIENCE = 2, 10
 
 
 class Problem(NamedTuple):
@@ -188,17 +190,19 @@ def _correct(problem: Problem, state: _State) -> _State:
     point = Point(theta, found.active, c, jnp.zeros_like(gap), gap)
     better = gap < state.best.gap
     waited = jnp.where(jnp.any(better), 0, state.waited + 1)
+    best = point.where(better, state.best)
+    is_close = jnp.all(best.gap <= _CLOSE * jnp.finfo(w.dtype).eps * level)
     left = jax.vmap(newton_step, in_axes=(1, 1, 0), out_axes=1)(c, strengths, found.active)
     eps = jnp.finfo(w.dtype).eps
     still = jnp.max(jnp.abs(left), axis=0) <= eps * jnp.max(jnp.abs(w), axis=0)
     return _State(
         point,
-        point.where(better, state.best),
+        best,
         h,
         state.num_steps + jnp.max(found.num_steps),
         state.is_done & jnp.all(found.is_done),
-        jnp.all(point.where(better, state.best).gap <= _CLOSE * eps * level),
+        is_close,
         state.count + 1,
         waited,
-        (waited < _PATIENCE) & ~jnp.all((gap <= 2 * eps * level) & still),
+        (waited < jnp.where(is_close, *_PATIENCE)) & ~jnp.all((gap <= 2 * eps * level) & still),
     )
