@@ -13,6 +13,8 @@ _HOMES = {
     "check_gradients": "checking",
     "combine": "compression",
     "compress": "compression",
+    "CrossValidation": "cross_validation",
+    "cross_validate": "cross_validation",
     "Dataset": "dataset",
     "as_dataset": "dataset",
     "split": "dataset",
@@ -40,6 +42,8 @@ _HOMES = {
     "init_params": "model",
     "predict": "model",
     "residuals": "model",
+    "LassoPath": "paths",
+    "lasso_path": "paths",
     "lasso": "penalties",
     "ridge": "penalties",
     "load": "saving",
@@ -72,6 +76,7 @@ if TYPE_CHECKING:
     from linreg_jax._trajectory import Trajectory, trajectory
     from linreg_jax.checking import GradientError, GradientReport, check_gradients
     from linreg_jax.compression import combine, compress
+    from linreg_jax.cross_validation import CrossValidation, cross_validate
     from linreg_jax.dataset import Dataset, as_dataset, split
     from linreg_jax.diagnosis import Diagnosis, diagnose
     from linreg_jax.exact import Solution, solve, solve_line
@@ -90,6 +95,7 @@ if TYPE_CHECKING:
         sse,
     )
     from linreg_jax.model import Params, init_params, predict, residuals
+    from linreg_jax.paths import LassoPath, lasso_path
     from linreg_jax.penalties import lasso, ridge
     from linreg_jax.saving import load, save
     from linreg_jax.schedules import adaptive, invscaling
@@ -123,6 +129,7 @@ __all__ = [
     "ChunkError",
     "ChunkFit",
     "ChunkState",
+    "CrossValidation",
     "Dataset",
     "Diagnosis",
     "DivergedError",
@@ -131,6 +138,7 @@ __all__ = [
     "GradientError",
     "GradientReport",
     "Inference",
+    "LassoPath",
     "Loss",
     "Params",
     "Solution",
@@ -144,6 +152,7 @@ __all__ = [
     "combine",
     "compress",
     "compress_chunks",
+    "cross_validate",
     "diagnose",
     "epsilon_insensitive",
     "fit",
@@ -158,6 +167,7 @@ __all__ = [
     "initialize",
     "invscaling",
     "lasso",
+    "lasso_path",
     "load",
     "log_cosh",
     "mae",

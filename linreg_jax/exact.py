@@ -42,7 +42,7 @@ class Solution(NamedTuple):
       condition_number: [] the largest singular value over the smallest that is not 0.
       singular_values: [min(n, d)] or [d], of the features centred and then scaled to length 1,
         with what ridge adds to them.
-      gap: [] how far `value` is above a proven lower bound.
+      gap: [] how far `value` is above a proven lower bound; NaN without a lasso.
       unique: [] whether it is proven that no other weights are as good; of all targets.
       status: [] int32, 0 where the minimum was reached, 1 where the most steps were taken.
       num_iterations: [] int32 steps of a lasso: columns that came in or left; 0 without one.
@@ -82,9 +82,15 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     to X are NaN (any change of the rank makes the shortest minimum jump); the others are those of
     the shortest one. `rank`, `condition_number` and `singular_values` count as constants.
 
+    With a lasso, columns come in and leave one at a time until no correlation with the residuals is
+    larger than it may be. The factor decides which, and then the rows themselves in twice the
+    digits, until `gap` is what rounding leaves; n plays no part but in those passes. Where several
+    weights are as good, as of equal features, it is one of them and `unique` is False. Derivatives
+    are those of the active weights, with respect to the strength of the lasso too.
+
     Args:
       data: a `Dataset`; X [n, d], y [n] or [n, k].
-      loss: `mse`, `half_mse`, `sse` or `half_sse`, with ridge penalties or none.
+      loss: `mse`, `half_mse`, `sse` or `half_sse`, with ridge and lasso penalties or none.
       intercept: whether the model has a bias.
 
     Returns:
@@ -92,7 +98,7 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
 
     Raises:
       TypeError: not a `Dataset`, not a loss of this package, or an intercept that is no bool.
-      ValueError: a loss that is not squared, or a lasso penalty.
+      ValueError: a loss that is not squared, or a penalty that is neither ridge nor lasso.
 
     Example:
       >>> solve(as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])).params

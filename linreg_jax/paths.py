@@ -32,8 +32,8 @@ class LassoPath(NamedTuple):
     """Where the weights turn as a lasso grows weaker; between two knots they are lines.
 
     Attributes:
-      strengths: [m] of `lasso` at the knots, falling from the least one that leaves no weight; those
-        behind the last knot repeat it.
+      strengths: [m] of `lasso` at the knots, falling from the least one that leaves no weight;
+        those behind the last knot repeat it.
       params: `Params` at the knots, weights [m, d] and bias [m].
       num_knots: [] int32 how many there are.
       is_complete: [] whether they reach down to the least strength; False: there was no room.

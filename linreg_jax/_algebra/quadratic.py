@@ -80,17 +80,17 @@ class Squares(NamedTuple):
     """A squared loss as share (Σ s r² + ridge Σ weights² + absolute Σ abs(weights)).
 
     Attributes:
-      data: a `Dataset` with y [n, k]; its sample weights s have their largest near 1, for small ones
-        would take the second words of double-word products below what there is.
+      data: a `Dataset` with y [n, k]; the largest sample weight is near 1, for small ones would take
+        the second words of double-word products below what there is.
       share: [] what multiplies the sum; where it is 0, what is added to the squares is not divided.
-      ridge: [] or None.
-      absolute: [] or None.
+      ridge: [], or None without one.
+      absolute: [], 0 without one.
     """
 
     data: Dataset
     share: Float[Array, ""]
     ridge: Float[Array, ""] | None
-    absolute: Float[Array, ""] | None
+    absolute: Float[Array, ""]
 
 
 def as_squares(loss: Loss, data: Dataset) -> Squares:
@@ -102,12 +102,12 @@ def as_squares(loss: Loss, data: Dataset) -> Squares:
         columns = columns._replace(sample_weight=data.sample_weight / unit)
         share = share * unit
 
-    def added(strength: Float[Array, ""] | float | None) -> Float[Array, ""] | None:
-        return None if strength is None else jnp.asarray(strength, data.X.dtype) / nonzero(share)
+    def added(strength: Float[Array, ""] | float) -> Float[Array, ""]:
+        return jnp.asarray(strength, data.X.dtype) / nonzero(share)
 
-    curvature = penalty_curvature(loss)
-    ridge = added(None if curvature is None else curvature / 2)
-    return Squares(columns, share, ridge, added(absolute_strength(loss)))
+    curvature, absolute = penalty_curvature(loss), absolute_strength(loss)
+    ridge = None if curvature is None else added(curvature / 2)
+    return Squares(columns, share, ridge, added(0.0 if absolute is None else absolute))
 
 
 class Quadratic(NamedTuple):

@@ -11,8 +11,8 @@ column that breaks the rule most enters. One that is made of the others moves wi
 line on which the squares stay and the penalty falls, until one of them meets 0. The loss falls from
 one solution to the next, so none comes twice, and it ends.
 
-Sources: Osborne, Presnell and Turlach 2000, IMA Journal of Numerical Analysis 20; Lee, Battle, Raina
-and Ng 2006, NIPS 19 (feature-sign search).
+Sources: Osborne, Presnell and Turlach 2000, IMA Journal of Numerical Analysis 20; Lee, Battle,
+Raina and Ng 2006, NIPS 19 (feature-sign search).
 """
 
 from typing import NamedTuple
@@ -61,7 +61,7 @@ class _State(NamedTuple):
     change: Array
     settled: Array  # whether the weights solve the linear system
     refused: Array  # [d] columns that rounding alone would let in
-    count: Array
+    num_steps: Array
     done: Array
 
 
@@ -95,11 +95,11 @@ def minimise(
     )
     most = _STEPS_A_COLUMN * F.shape[1] + 100
     state = lax.while_loop(
-        lambda state: ~state.done & (state.count < most),
+        lambda state: ~state.done & (state.num_steps < most),
         lambda state: _step(F, strengths, (c, rounding), start, state),
         state,
     )
-    return Found(state.active, state.change, state.count, state.done)
+    return Found(state.active, state.change, state.num_steps, state.done)
 
 
 def newton_step(
@@ -150,7 +150,7 @@ def _step(
         change,
         ~(blocked & moves),
         state.refused | (is_j & enters & ~possible),
-        state.count + 1,
+        state.num_steps + 1,
         state.settled & ~enters,
     )
 

@@ -1,8 +1,8 @@
 """What proves the minimum of a lasso: a lower bound of the loss, and columns that are independent.
 
 With columns F of length 1, c = Fᵀr their correlations with the residuals r and lambda the
-strengths, no parameters give less than the dual function at a multiple of r (Kim, Koh, Lustig, Boyd
-and Gorinevsky 2007, IEEE Journal of Selected Topics in Signal Processing 1), which leaves a gap of::
+strengths, no parameters give less than the dual function at a multiple of r (Kim, Koh, Lustig,
+Boyd and Gorinevsky 2007, IEEE Journal of Selected Topics in Signal Processing 1), which leaves::
 
     length(r)² (1 - t)² / 2 + Σ (lambda abs(w) - t w c)      t = min(1, lambda / abs(c))
 
@@ -16,7 +16,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from linreg_jax._kernels import matmul
 from linreg_jax._typing import Array, Bool, Float, Int
 
 _ROUNDINGS = 1000  # times eps: a correlation so near its bound may be there

@@ -72,7 +72,7 @@ class _State(NamedTuple):
     active: Active
     q: Array  # [d] the direction sought so far
     bound: Array  # [d] whether a correlation is at its bound, of those that are not active
-    count: Array
+    num_steps: Array
     done: Array
 
 
@@ -115,7 +115,7 @@ def follow(problem: Problem, least: Float[Array, ""], max_knots: int) -> Path:
     )
     most = 20 * max_knots + 100
     state = lax.while_loop(
-        lambda state: ~state.done & (state.count < most) & (state.path.num_knots <= max_knots),
+        lambda state: ~state.done & (state.num_steps < most) & (state.path.num_knots <= max_knots),
         lambda state: _step(problem, least, state),
         state,
     )
@@ -149,7 +149,7 @@ def _step(problem: Problem, least: Array, state: _State) -> _State:
             lambda: _moved(problem, least, state, line),
         ],
     )
-    return state._replace(count=state.count + 1)
+    return state._replace(num_steps=state.num_steps + 1)
 
 
 def _line(problem: Problem, active: Active) -> _Line:
@@ -200,9 +200,7 @@ def _entered(problem: Problem, state: _State, line: _Line, j: Array, sign: Array
     q = jnp.where(is_i, 0, line.q + length * together)
     q = jnp.where(is_j, sign * length, q)
     # One that is made of others which cannot go stays out; so does, for now, one that is in.
-    return state._replace(
-        active=Active(signs, P), q=q, bound=(state.bound & ~is_j) | is_i
-    )
+    return state._replace(active=Active(signs, P), q=q, bound=(state.bound & ~is_j) | is_i)
 
 
 def _moved(problem: Problem, least: Array, state: _State, line: _Line) -> _State:

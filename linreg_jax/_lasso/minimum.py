@@ -91,12 +91,12 @@ class Point(NamedTuple):
             self.active,
             other.active,
         )
-        theta, _, *rest = jax.tree.map(
+        theta, c, rounding, gap = jax.tree.map(
             lambda a, b: jnp.where(chosen, a, b),
-            self._replace(active=None),
-            other._replace(active=None),
+            (self.theta, self.correlations, self.rounding, self.gap),
+            (other.theta, other.correlations, other.rounding, other.gap),
         )
-        return Point(theta, active, *rest)
+        return Point(theta, active, c, rounding, gap)
 
 
 class Minimum(NamedTuple):
@@ -120,7 +120,7 @@ class _State(NamedTuple):
     num_steps: Array
     is_done: Array
     is_close: Array  # whether the gap of `best` is little more than rounding
-    count: Array
+    num_corrections: Array
     waited: Array
     more: Array
 
@@ -148,7 +148,7 @@ def lasso_minimum(
     strengths = lasso_strengths(factors, strength) / factors.length[:, None]
     problem = Problem(data, factors, strengths, intercept)
     state = lax.while_loop(
-        lambda state: state.more & (state.count < _MOST_CORRECTIONS),
+        lambda state: state.more & (state.num_corrections < _MOST_CORRECTIONS),
         lambda state: _correct(problem, state),
         _first(problem, h),
     )
@@ -202,7 +202,7 @@ def _correct(problem: Problem, state: _State) -> _State:
         state.num_steps + jnp.max(found.num_steps),
         state.is_done & jnp.all(found.is_done),
         is_close,
-        state.count + 1,
+        state.num_corrections + 1,
         waited,
         (waited < jnp.where(is_close, *_PATIENCE)) & ~jnp.all((gap <= 2 * eps * level) & still),
     )
