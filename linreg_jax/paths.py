@@ -132,7 +132,7 @@ def _lasso_path(
     F = Problem(squares.data, factored, kappa, intercept).unit_columns()
     of_path = homotopy.Problem(F, h[1:, 0], kappa[:, 0])
     path = homotopy.follow(of_path, jnp.asarray(least, h.dtype), max_knots)
-    weights = (path.weights / factored.length).T
+    weights = path.weights.T / factored.length[:, None]
     theta = jnp.concatenate([weights, _bias(factored, h, weights)[None]])
     theta = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, theta)
     params = in_units_of_data(factored.rows, (theta, jnp.zeros_like(theta)), intercept=intercept)
@@ -152,7 +152,8 @@ def _bias(factored: Factors, h: Array, weights: Array) -> Array:
 def _interpolated(path: LassoPath, strength: Array) -> Params:
     knots = path.strengths
     # How many knots are above it: those behind the last repeat it.
-    below = jnp.minimum(jnp.sum(knots > strength[..., None], axis=-1), knots.shape[0] - 1)
+    is_above = jnp.expand_dims(knots, range(strength.ndim)) > strength[..., None]
+    below = jnp.minimum(jnp.sum(is_above, axis=-1), knots.shape[0] - 1)
     above = jnp.maximum(below - 1, 0)
     high, low = knots[above], knots[below]
     share = (high - strength) / jnp.where(high > low, high - low, 1)

@@ -80,8 +80,8 @@ class Squares(NamedTuple):
     """A squared loss as share (Σ s r² + ridge Σ weights² + absolute Σ abs(weights)).
 
     Attributes:
-      data: a `Dataset` with y [n, k]; the largest sample weight is near 1, for small ones would take
-        the second words of double-word products below what there is.
+      data: a `Dataset` with y [n, k]; the largest sample weight is near 1, for small ones would
+        take the second words of double-word products below what there is.
       share: [] what multiplies the sum; where it is 0, what is added to the squares is not divided.
       ridge: [], or None without one.
       absolute: [], 0 without one.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linreg_jax._kernels import per_example
+from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
 from linreg_jax._typing import Array, Bool, Float, Int
 from linreg_jax.compression import compress
@@ -108,8 +108,8 @@ def summary(
     """The mean of the scores over the folds, each weighted, and its standard error."""
     share = weight / jnp.sum(weight)
     counted = share > 0
-    scores = jnp.where(counted, scores, 0)
-    mean = jnp.sum(share * scores, axis=1)
-    off = jnp.where(counted, scores - per_example(mean, scores), 0)
-    variance = jnp.sum(share * off * off, axis=1)
+    scores = jnp.where(counted[None, :], scores, 0)
+    mean = matmul(scores, share)
+    off = jnp.where(counted[None, :], scores - mean[:, None], 0)
+    variance = matmul(off * off, share)
     return mean, jnp.sqrt(variance / jnp.maximum(jnp.sum(counted) - 1, 1))

@@ -57,7 +57,7 @@ def gap_of(
     size = jnp.abs(c)
     t = jnp.min(jnp.where(size > strengths, strengths / jnp.where(size > 0, size, 1), 1), axis=0)
     penalty = strengths * jnp.abs(w)
-    complementary = jnp.maximum(penalty - t * w * c, 0)
+    complementary = jnp.maximum(penalty - t[None, :] * w * c, 0)
     squares = reducible + rest / 2
     by_scaling = squares * (1 - t) ** 2 + jnp.sum(complementary, axis=0)
     by_least_squares = reducible + jnp.sum(penalty, axis=0)
@@ -77,7 +77,7 @@ def is_unique(
 
     def of_target(strength: Array, c: Array) -> Array:
         on_boundary = jnp.abs(c) >= (1 - _ROUNDINGS * eps) * strength
-        s = jnp.linalg.svd(jnp.where(on_boundary, F, 0), compute_uv=False)
+        s = jnp.linalg.svd(jnp.where(on_boundary[None, :], F, 0), compute_uv=False)
         smallest = 4 * F.shape[1] ** 0.5 * eps * s[0]
         return jnp.sum(s > smallest) == jnp.sum(on_boundary)
 

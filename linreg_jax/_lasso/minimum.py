@@ -91,12 +91,13 @@ class Point(NamedTuple):
             self.active,
             other.active,
         )
-        theta, c, rounding, gap = jax.tree.map(
-            lambda a, b: jnp.where(chosen, a, b),
-            (self.theta, self.correlations, self.rounding, self.gap),
-            (other.theta, other.correlations, other.rounding, other.gap),
+        theta, c = jax.tree.map(
+            lambda a, b: jnp.where(chosen[None, :], a, b),
+            (self.theta, self.correlations),
+            (other.theta, other.correlations),
         )
-        return Point(theta, active, c, rounding, gap)
+        rounding = jnp.where(chosen, self.rounding, other.rounding)
+        return Point(theta, active, c, rounding, jnp.where(chosen, self.gap, other.gap))
 
 
 class Minimum(NamedTuple):
@@ -120,6 +121,7 @@ class _State(NamedTuple):
     num_steps: Array
     is_done: Array
     is_close: Array  # whether the gap of `best` is little more than rounding
+    left: Array  # [k] the least that weights were ever from where their correlations say
     num_corrections: Array
     waited: Array
     more: Array
@@ -173,7 +175,8 @@ def _first(problem: Problem, h: Array) -> _State:
     )
     nothing = jnp.zeros((), jnp.int32)
     yes = nothing == 0
-    return _State(point, point, h, nothing, yes, yes, nothing, nothing, yes)
+    left = jnp.full(k, jnp.inf, h.dtype)
+    return _State(point, point, h, nothing, yes, yes, left, nothing, nothing, yes)
 
 
 def _correct(problem: Problem, state: _State) -> _State:
@@ -188,13 +191,15 @@ def _correct(problem: Problem, state: _State) -> _State:
     h, c, w = factors.forward(gradient), problem.correlations(gradient), theta[0][:-1] * length
     gap, level = gap_of(w, c, h, factors.rest, strengths)
     point = Point(theta, found.active, c, jnp.zeros_like(gap), gap)
-    better = gap < state.best.gap
-    waited = jnp.where(jnp.any(better), 0, state.waited + 1)
-    best = point.where(better, state.best)
-    is_close = jnp.all(best.gap <= _CLOSE * jnp.finfo(w.dtype).eps * level)
-    left = jax.vmap(newton_step, in_axes=(1, 1, 0), out_axes=1)(c, strengths, found.active)
-    eps = jnp.finfo(w.dtype).eps
-    still = jnp.max(jnp.abs(left), axis=0) <= eps * jnp.max(jnp.abs(w), axis=0)
+    eps, size = jnp.finfo(w.dtype).eps, jnp.max(jnp.abs(w), axis=0)
+    steps = jax.vmap(newton_step, in_axes=(1, 1, 0), out_axes=1)(c, strengths, found.active)
+    left = jnp.max(jnp.abs(steps), axis=0)
+    is_closed = gap <= 2 * eps * level
+    # Among gaps that are rounding the last is best, as weights were corrected in between.
+    best = point.where((gap < state.best.gap) | is_closed, state.best)
+    gains = (gap < state.best.gap) | (left < state.left / 2)
+    waited = jnp.where(jnp.any(gains), 0, state.waited + 1)
+    is_close = jnp.all(best.gap <= _CLOSE * eps * level)
     return _State(
         point,
         best,
@@ -202,7 +207,8 @@ def _correct(problem: Problem, state: _State) -> _State:
         state.num_steps + jnp.max(found.num_steps),
         state.is_done & jnp.all(found.is_done),
         is_close,
+        jnp.minimum(left, state.left),
         state.num_corrections + 1,
         waited,
-        (waited < jnp.where(is_close, *_PATIENCE)) & ~jnp.all((gap <= 2 * eps * level) & still),
+        (waited < jnp.where(is_close, *_PATIENCE)) & ~jnp.all(is_closed & (left <= eps * size)),
     )
