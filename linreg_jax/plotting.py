@@ -25,6 +25,7 @@ from linreg_jax._plotting.fit_picture import FitPicture
 from linreg_jax._plotting.loss_curves import plot_losses
 from linreg_jax._plotting.rate_plots import plot_learning_rates
 from linreg_jax._plotting.surface_plots import plot_surface
+from linreg_jax._plotting.weight_paths import plot_lasso_path
 from linreg_jax.checking import GradientReport
 from linreg_jax.dataset import Dataset
 from linreg_jax.model import Params
@@ -34,6 +35,7 @@ __all__ = [
     "film_writer",
     "plot_fit",
     "plot_gradient_check",
+    "plot_lasso_path",
     "plot_learning_rates",
     "plot_losses",
     "plot_surface",

@@ -52,9 +52,9 @@ def leave_one_out_scores(
     def of_loss(loss: Loss) -> Array:
         curvature = require_curvature(loss)
         added = penalty_curvature(loss)
-        ridge = jnp.zeros_like(s) if added is None else jnp.asarray(added / curvature, s.dtype)
-        rho = ridge * (left if loss.reduction == "mean" else 1)
-        squares = sigma[None, :] ** 2 + rho[..., None]
+        ridge = jnp.asarray(0.0 if added is None else added / curvature, s.dtype)
+        rho = ridge * left if loss.reduction == "mean" else jnp.full_like(left, ridge)
+        squares = sigma[None, :] ** 2 + rho[:, None]
         is_zero = squares <= (4 * d**0.5 * eps * sigma[0]) ** 2
         inverse = divide(along, jnp.where(is_zero, 0, squares))
         residual = matmul(inverse, fitted) - y
