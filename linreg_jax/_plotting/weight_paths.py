@@ -1,11 +1,13 @@
 """The weights over the strength of a lasso."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from linreg_jax._plotting.drawing import axes_or_new, legend_above, names_of, style_of, tidy
+from linreg_jax._typing import Float
 from linreg_jax.paths import LassoPath
 
 
@@ -62,11 +64,10 @@ def plot_lasso_path(
     return ax
 
 
-def _dense(knots: np.ndarray, ends: list[float]) -> np.ndarray:
+def _dense(knots: Float[np.ndarray, " knots"], ends: list[float]) -> Float[np.ndarray, " m"]:
     """Falling strengths with the knots among them: a line is bent on a logarithmic axis."""
     places = np.concatenate([knots, ends])
     between = [
-        np.geomspace(high, low, 20, endpoint=False)
-        for high, low in zip(places[:-1], places[1:], strict=True)
+        np.geomspace(high, low, 20, endpoint=False) for high, low in itertools.pairwise(places)
     ]
     return np.concatenate([*between, places[-1:]])
