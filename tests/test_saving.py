@@ -63,7 +63,7 @@ RECORDS = {
         *problem()[1][:2], bias_column=jnp.ones(10), total_weight=jnp.ones(())
     ),
     "standardization": lambda: standardize(problem()[1])[1],
-    "solution": lambda: Solution(problem()[0], *jnp.ones((4, 2))),
+    "solution": lambda: Solution(problem()[0], *jnp.ones((8, 2))),
     "fit": lambda: trained(),
     "mini-batches": lambda: trained(key=jax.random.key(1), **MINI_BATCHES),
     "state": lambda: trained().state,
