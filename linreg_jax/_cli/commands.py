@@ -25,7 +25,6 @@ from linreg_jax._cli.report import in_file_units, make_report, report_text
 from linreg_jax._cli.terminal import INTERRUPTED, require_output, show, write_data
 from linreg_jax._csv_cells import harmless_name, header_cell
 from linreg_jax._files import write_whole
-from linreg_jax._plotting.surface import is_squared
 from linreg_jax._training.result import DivergedError, Fit, Status
 from linreg_jax.checking import check_gradients
 from linreg_jax.diagnosis import diagnose as diagnose_data
@@ -65,7 +64,7 @@ def fit(arguments: Namespace) -> int:
     result = jax.block_until_ready(train(job, arguments, rate=rate))
     seconds = time.perf_counter() - began
     _raise_if_diverged(result, asked_for_files=any(outputs))
-    exact = solve(job.data, job.loss).params if is_squared(job.loss) else None
+    exact = solve(job.data, job.loss).params if job.loss.is_quadratic else None
     model = ColumnModel(in_file_units(result.params, job), job.features, job.target, str(job.loss))
     report = make_report(arguments, job, result, model, exact, seconds, rate=rate)
     as_json = json.dumps(report, indent=2)

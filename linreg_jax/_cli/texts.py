@@ -30,7 +30,8 @@ examples:
   linreg-jax fit houses.csv --target price --save houses.model --json houses.json
 
 The features are standardized while training, and the coefficients are given in
-the units of the file. --ridge acts on the weights as they are trained.
+the units of the file. --ridge and --lasso act on the weights as they are trained;
+both together are an elastic net.
 
 --learning-rate auto is the best constant rate where there is one: for sgd, and a
 part of it for momentum and nesterov, with every loss but mae, quantile and
