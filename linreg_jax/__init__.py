@@ -13,6 +13,8 @@ _HOMES = {
     "check_gradients": "checking",
     "combine": "compression",
     "compress": "compression",
+    "CrossValidation": "cross_validation",
+    "cross_validate": "cross_validation",
     "Dataset": "dataset",
     "as_dataset": "dataset",
     "split": "dataset",
@@ -46,6 +48,8 @@ _HOMES = {
     "init_params": "model",
     "predict": "model",
     "residuals": "model",
+    "LassoPath": "paths",
+    "lasso_path": "paths",
     "lasso": "penalties",
     "ridge": "penalties",
     "Bootstrap": "resampling",
@@ -90,6 +94,7 @@ if TYPE_CHECKING:
     from linreg_jax._trajectory import Trajectory, trajectory
     from linreg_jax.checking import GradientError, GradientReport, check_gradients
     from linreg_jax.compression import combine, compress
+    from linreg_jax.cross_validation import CrossValidation, cross_validate
     from linreg_jax.dataset import Dataset, as_dataset, split
     from linreg_jax.diagnosis import Diagnosis, diagnose
     from linreg_jax.exact import Solution, SolutionStatus, solve, solve_line
@@ -108,6 +113,7 @@ if TYPE_CHECKING:
         sse,
     )
     from linreg_jax.model import Params, init_params, predict, residuals
+    from linreg_jax.paths import LassoPath, lasso_path
     from linreg_jax.penalties import lasso, ridge
     from linreg_jax.resampling import Bootstrap, Jackknife, bootstrap, jackknife
     from linreg_jax.saving import load, save
@@ -144,6 +150,7 @@ __all__ = [
     "ChunkError",
     "ChunkFit",
     "ChunkState",
+    "CrossValidation",
     "Dataset",
     "Diagnosis",
     "DivergedError",
@@ -154,6 +161,7 @@ __all__ = [
     "Inference",
     "Influence",
     "Jackknife",
+    "LassoPath",
     "Loss",
     "Params",
     "Solution",
@@ -169,6 +177,7 @@ __all__ = [
     "combine",
     "compress",
     "compress_chunks",
+    "cross_validate",
     "diagnose",
     "epsilon_insensitive",
     "example_gradients",
@@ -187,6 +196,7 @@ __all__ = [
     "invscaling",
     "jackknife",
     "lasso",
+    "lasso_path",
     "leverage",
     "load",
     "log_cosh",

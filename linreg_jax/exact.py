@@ -1,8 +1,7 @@
 """The exact minimiser of a loss, with a bound on what is missing."""
 
-import enum
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,73 +9,23 @@ import numpy as np
 from jax import lax
 
 from linreg_jax._algebra.implicit import differentiable_minimum
-from linreg_jax._algebra.least_squares import corrected, factors
-from linreg_jax._algebra.linalg import Centring, target_columns
-from linreg_jax._algebra.quadratic import penalty_curvature
-from linreg_jax._arithmetic.centring import power_of_two
+from linreg_jax._algebra.least_squares import corrected, factors, in_units_of_data
+from linreg_jax._algebra.linalg import Centring
+from linreg_jax._algebra.quadratic import absolute_strength, as_squares, as_sums
 from linreg_jax._arithmetic.double_word import Pair
 from linreg_jax._kernels import placed
+from linreg_jax._lasso.implicit import differentiable_lasso
+from linreg_jax._lasso.minimum import lasso_minimum
 from linreg_jax._loss import Loss, example_share, example_weights
 from linreg_jax._minimum.requirements import require_solvable
-from linreg_jax._minimum.solving import find
-from linreg_jax._minimum.squared import in_units_of_data, squares_at
+from linreg_jax._minimum.result import Solution, SolutionStatus
+from linreg_jax._minimum.solving import find, without_derivatives
+from linreg_jax._minimum.squared import squares_at
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag, shape_text
 from linreg_jax.dataset import Dataset, as_dataset, check_dataset, mean_divisor
 from linreg_jax.losses import mse
 from linreg_jax.model import Params
-
-
-class SolutionStatus(enum.IntEnum):
-    """Whether a minimum was reached. Records hold it as an int32 array.
-
-    Attributes:
-      CONVERGED: 0, the value is the least one: the gap is at most 1e-12 of it in float64, 1e-5 in
-        float32, or what rounding leaves where the least value is 0.
-      NOT_CONVERGED: 1, the gap is larger; the best parameters found.
-      NOT_FINITE: 2, the data, the weights or a setting of the loss are NaN or infinite, or out of
-        range; no parameters were found.
-
-    Example:
-      >>> SolutionStatus(0)
-      <SolutionStatus.CONVERGED: 0>
-    """
-
-    CONVERGED = 0
-    NOT_CONVERGED = 1
-    NOT_FINITE = 2
-
-
-class Solution(NamedTuple):
-    """What `solve` found.
-
-    Attributes:
-      params: `Params` at the minimum. Where there are several minima, the shortest weights of a
-        squared loss; of the other losses one in the middle, nearly, and the shortest as far as
-        features that are made up of others leave a choice.
-      value: [] the least loss. Where features lie far from 0, `loss(params, data)` may be larger,
-        by what rounding takes from weights, bias and predictions.
-      gap: [] how much larger than the least value it can be, as the slopes of the loss prove.
-      unique: [] bool, whether no other parameters are as good.
-      status: [] int32, a `SolutionStatus`.
-      num_iterations: [] int32 weighted least-squares problems solved on the way, 0 for a squared
-        loss; of several targets, those of the one that took most.
-      rank: [] of the features, centred on their means where there is an intercept. Less than d: a
-        feature is constant or made up of others, or there are too few examples.
-      condition_number: [] the largest singular value over the smallest that is not 0.
-      singular_values: [min(n, d)] or [d], of the features centred and then scaled to length 1; for
-        a squared loss with what ridge adds to them.
-    """
-
-    params: Params
-    value: Array
-    gap: Array
-    unique: Array
-    status: Array
-    num_iterations: Array
-    rank: Array
-    condition_number: Array
-    singular_values: Array
 
 
 def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solution:
@@ -96,23 +45,32 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     LinearRegression does. All scalings of the squared error have the same minimum; with ridge the
     loss is minimised as it stands, `sse + ridge(alpha)` being scikit-learn's Ridge(alpha).
 
+    With a lasso, columns come in and leave one at a time until no correlation with the residuals is
+    larger than it may be. The factor decides which, and then the rows themselves in twice the
+    digits, until `gap` is what rounding leaves; n plays no part but in those passes.
+
     A smooth loss (`huber`, `log_cosh`, one of your own that is convex and states its
     curvature_bound) takes Newton's steps, and one with kinks (`mae`, `quantile`,
     `epsilon_insensitive`, one of your own that is made of parabolas and lines) those of an interior
-    point, a dozen or two weighted least-squares problems in the coordinates R theta. The slopes of
-    the rows at the end, the dual variables, prove how far the value is from the least one: `gap`.
+    point, a dozen or two weighted least-squares problems in the coordinates R theta.
+
+    `gap` is half of gradientᵀ H⁻¹ gradient for a squared loss, and the duality gap with a lasso.
+    For the other losses it is the duality gap of the rows' slopes, plus what is left of the
+    gradient times twice the length of the residuals: a bound for every minimum within that
+    distance. It is computed in the dtype of the data, and so is only as good as its rounding.
 
     For squared losses `params` and `value` have derivatives of any order, forward and in reverse,
     with respect to X, y, the sample weights and the strength of ridge: the equation of the minimum
     is differentiated, which takes one more solve with the same factor. Where X is rank-deficient,
     those with respect to X are NaN (any change of the rank makes the shortest minimum jump); the
-    others are those of the shortest one. For other losses `value` has first derivatives, with
-    respect to the settings of the loss too, where it is differentiable. Whatever else is in a
-    `Solution` counts as a constant.
+    others are those of the shortest one. With a lasso derivatives are those of the active weights,
+    with respect to its strength too. For other losses `value` has first derivatives, with respect
+    to the settings of the loss too, where it is differentiable, and those of `params` are NaN.
+    Whatever else is in a `Solution` counts as a constant.
 
     Args:
       data: a `Dataset`; X [n, d], y [n] or [n, k].
-      loss: any convex loss, with ridge penalties or none.
+      loss: any convex loss, with ridge penalties or none; a squared one with a lasso too.
       intercept: whether the model has a bias.
 
     Returns:
@@ -121,7 +79,8 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     Raises:
       TypeError: not a `Dataset`, not a loss of this package, or an intercept that is no bool.
       ValueError: a loss that is not known to be convex, or neither smooth nor made of parabolas and
-        lines; a penalty that is not quadratic; compressed data and a loss that is not squared.
+        lines; a penalty that is not ridge, nor a lasso of a squared loss; compressed data and a
+        loss that is not squared.
 
     Example:
       >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
@@ -135,7 +94,9 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     check_dataset(data)
     require_solvable(loss, "solve")
     loss, intercept = placed(loss), flag("intercept", intercept)
-    return (_solve if loss.is_quadratic else _solve_convex)(loss, data, intercept)
+    if not loss.is_quadratic:
+        return _solve_convex(loss, data, intercept)
+    return (_solve if absolute_strength(loss) is None else _solve_lasso)(loss, data, intercept)
 
 
 def solve_line(x: Any, y: Any, sample_weight: Any = None) -> Params:
@@ -189,32 +150,9 @@ def _line(
     return Params(slope[None], bias)
 
 
-class _Units(NamedTuple):
-    """A loss as share (Σ sample_weight rho(r) + strength Σ weights²), with weights near 1."""
-
-    data: Dataset  # y is [n, k]
-    share: Array
-    strength: Array | None
-
-
-def _in_units_of_weights(loss: Loss, data: Dataset, share: Array) -> _Units:
-    columns = data._replace(y=target_columns(data.y))
-    if data.sample_weight is not None:
-        # Small weights would take the second words of double-word products below what there is.
-        unit = lax.stop_gradient(power_of_two(data.sample_weight)[0])
-        columns = columns._replace(sample_weight=data.sample_weight / unit)
-        share = share * unit
-    strength = penalty_curvature(loss)
-    if strength is not None:
-        strength = jnp.asarray(strength, data.X.dtype) / 2
-        strength = strength / jnp.where(share > 0, share, 1)
-    return _Units(columns, share, strength)
-
-
 @functools.partial(jax.jit, static_argnums=2)
 def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
-    per_square = jnp.asarray(loss.curvature_bound, data.X.dtype) / 2 * example_share(loss, data)
-    columns, per_square, strength = _in_units_of_weights(loss, data, per_square)
+    columns, per_square, strength, _ = as_squares(loss, data)
     fixed, fixed_strength = lax.stop_gradient((columns, strength))
     factored, h = factors(fixed, fixed_strength, intercept=intercept)
     (theta, low), left = corrected(factored, h, fixed, intercept=intercept)
@@ -242,9 +180,9 @@ def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
 
 @functools.partial(jax.jit, static_argnums=2)
 def _solve_convex(loss: Loss, data: Dataset, intercept: bool) -> Solution:
-    divisor, share = loss.divisor(data), example_share(loss, data)
+    divisor = loss.divisor(data)
     example_weights(loss, data)  # raises where several settings were not mapped over
-    columns, share, strength = _in_units_of_weights(loss, data, share)
+    columns, share, strength, _ = as_sums(loss, data, example_share(loss, data))
     of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
     found = find(loss, columns, lax.stop_gradient(of_strength), intercept=intercept)
     theta = jnp.where(jnp.isnan(divisor), jnp.nan, found.theta)
@@ -255,7 +193,9 @@ def _solve_convex(loss: Loss, data: Dataset, intercept: bool) -> Solution:
     status = _status(value, gap, fixed_share * found.scale)
     is_known = status != SolutionStatus.NOT_FINITE
     return Solution(
-        params=jax.tree.map(lambda leaf: jnp.where(is_known, leaf, jnp.nan), params),
+        params=without_derivatives(
+            jax.tree.map(lambda leaf: jnp.where(is_known, leaf, jnp.nan), params), (loss, data)
+        ),
         value=jnp.where(is_known, value, jnp.nan),
         gap=jnp.where(is_known, gap, jnp.inf),
         unique=found.is_unique & is_known,
@@ -264,6 +204,33 @@ def _solve_convex(loss: Loss, data: Dataset, intercept: bool) -> Solution:
         rank=found.factored.rank,
         condition_number=found.factored.condition_number(),
         singular_values=found.factored.s,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _solve_lasso(loss: Loss, data: Dataset, intercept: bool) -> Solution:
+    squares = as_squares(loss, data)
+    fixed = lax.stop_gradient(squares)
+    factored, h = factors(fixed.data, fixed.ridge, intercept=intercept)
+    found = lasso_minimum(fixed.data, factored, h, fixed.absolute, intercept=intercept)
+    theta, low = found.theta
+    theta = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, theta)
+    theta = differentiable_lasso(theta, found.active, factored, squares, intercept)
+    params = _params(factored.rows, (theta, low), data, intercept)
+    certificate, unit = found.certificate, factored.rows.y.unit
+    value = squares.share * squares_at(squares.data, factored.rows, theta) + loss.penalty(params)
+    status = jnp.where(certificate.is_done, SolutionStatus.CONVERGED, SolutionStatus.NOT_CONVERGED)
+    status = jnp.where(jnp.isfinite(value), status, SolutionStatus.NOT_FINITE)
+    return Solution(
+        params=params,
+        value=value,
+        gap=2 * fixed.share * jnp.sum(certificate.gap * unit * unit),
+        unique=jnp.all(certificate.is_unique),
+        status=status.astype(jnp.int32),
+        num_iterations=certificate.num_steps,
+        rank=factored.rank,
+        condition_number=factored.condition_number(),
+        singular_values=factored.s,
     )
 
 
@@ -278,7 +245,7 @@ def _status(value: Array, gap: Array, scale: Array) -> Array:
 
 
 def _params(rows: Centring, theta: Pair, data: Dataset, intercept: bool) -> Params:
-    params = in_units_of_data(rows, theta, intercept)
+    params = in_units_of_data(rows, theta, intercept=intercept)
     if data.y.ndim == 1:
         params = jax.tree.map(lambda leaf: leaf[..., 0], params)
     return params

@@ -81,6 +81,11 @@ class Penalty(Pytree):
         return False
 
     @property
+    def is_absolute(self) -> bool:
+        """Whether rho(w) is abs(w)."""
+        return False
+
+    @property
     def is_piecewise_quadratic(self) -> bool:
         """Whether rho is a parabola or a line between any two `kinks`."""
         return self.is_quadratic
@@ -157,6 +162,7 @@ class Lasso(Penalty):
     """
 
     is_smooth = False
+    is_absolute = True
     is_piecewise_quadratic = True
     kinks = (0.0,)
 

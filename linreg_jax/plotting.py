@@ -25,6 +25,7 @@ from linreg_jax._plotting.fit_picture import FitPicture
 from linreg_jax._plotting.loss_curves import plot_losses
 from linreg_jax._plotting.rate_plots import plot_learning_rates
 from linreg_jax._plotting.surface_plots import plot_surface
+from linreg_jax._plotting.weight_paths import plot_lasso_path
 from linreg_jax._plotting.worth_plots import (
     plot_coefficients,
     plot_leverage,
@@ -41,6 +42,7 @@ __all__ = [
     "plot_coefficients",
     "plot_fit",
     "plot_gradient_check",
+    "plot_lasso_path",
     "plot_learning_rates",
     "plot_leverage",
     "plot_losses",

@@ -142,6 +142,18 @@ def test_every_way_to_train_comes_near_the_truth(run, table, options):
         assert found["exact"] is not None
 
 
+def test_a_lasso_has_its_exact_answer_beside_it(run, table, numbers):
+    options = ("--lasso", 1000, "--ridge", 0.1, "--float64", "--json", "-")
+    code, out, err = run("fit", table, "--target", "price", *options)
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["loss"] == "mse + ridge(0.1) + lasso(1000.0)"
+    # So strong that no weight is left, and the mean is all that there is to say.
+    assert in_order(found["exact"])[:-1].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(in_order(found["exact"])[-1], numbers[1].mean(), rtol=1e-13)
+    np.testing.assert_allclose(in_order(found), in_order(found["exact"]), atol=1e-4)
+
+
 def test_auto_rates_do_not_explode_without_standardizing(run, table, numbers):
     code, out, _ = run("fit", table, "--target", "price", "--no-standardize", "--json", "-")
     assert code == 0

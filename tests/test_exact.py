@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression, Ridge
 
-from linreg_jax import Dataset, as_dataset, half_mse, mse, sse
+from linreg_jax import Dataset, as_dataset, half_mse, huber, lasso, sse
 from linreg_jax.data import load_hubble
 from linreg_jax.exact import solve, solve_line
-from linreg_jax.penalties import lasso, ridge
+from linreg_jax.penalties import ridge
 from tests.support import make_problem, relative_error
 
 # A few roundings of the answer itself: the corrections leave no more.
@@ -237,8 +237,8 @@ def test_solve_under_jit_and_vmap():
 
 def test_solve_refuses_what_has_no_formula():
     _, data = make_problem(0)
-    with pytest.raises(ValueError, match=r"ridge penalties only, got mse \+ lasso\(0.1\)"):
-        solve(data, mse + lasso(0.1))
+    with pytest.raises(ValueError, match=r"a lasso for squared losses only, got huber\(1.0\) \+"):
+        solve(data, huber(1.0) + lasso(0.1))
     with pytest.raises(TypeError, match="needs a loss"):
         solve(data, lambda params, data: 0.0)
     with pytest.raises(TypeError, match="must be a Dataset"):

@@ -12,12 +12,24 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from linreg_jax import Params, as_dataset, huber, init_params, mae, mse, predict, ridge, standardize
+from linreg_jax import (
+    Params,
+    as_dataset,
+    huber,
+    init_params,
+    lasso_path,
+    mae,
+    mse,
+    predict,
+    ridge,
+    standardize,
+)
 from linreg_jax.checking import Comparison, GradientReport
 from linreg_jax.plotting import (
     animate,
     plot_fit,
     plot_gradient_check,
+    plot_lasso_path,
     plot_learning_rates,
     plot_losses,
     plot_surface,
@@ -480,3 +492,21 @@ def test_every_function_draws_into_the_axes_it_is_given(line, report):
     assert plot_gradient_check(report, ax=axes[3]) is axes[3]
     assert plt.get_fignums() == [figure.number]
     assert_well_laid_out(axes)
+
+
+def test_plot_lasso_path_draws_each_weight_from_knot_to_knot():
+    _, data = make_problem(3, n=40, d=3)
+    path = lasso_path(data)
+    ax = plot_lasso_path(path, feature_names=["width (m)", "height (m)", "age (s)"])
+    knots = np.asarray(path.strengths[: int(path.num_knots)])
+    for j, curve in enumerate(labelled(ax).values()):
+        strengths, weights = curve.get_data()
+        assert strengths[0] == knots[0]
+        assert np.isin(knots[:-1], strengths.astype(np.float32)).all()
+        np.testing.assert_array_equal(weights, path.at(strengths).weights[:, j])
+    assert ax.get_xscale() == "log"
+    assert ax.get_xlim()[0] > ax.get_xlim()[1]
+    assert_well_laid_out(ax)
+    paths = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), path)
+    with pytest.raises(ValueError, match="plot_lasso_path takes one path"):
+        plot_lasso_path(paths)

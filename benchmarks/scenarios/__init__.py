@@ -10,6 +10,7 @@ from benchmarks.scenarios import (
     full_batch,
     gradients,
     growth,
+    lasso,
     mini_batch,
     robust,
     streaming,
@@ -49,6 +50,7 @@ SCENARIOS = {
         ),
         Scenario("sweep", "The same descent at many learning rates", sweep.cases),
         Scenario("accuracy", "Least squares to a given accuracy, by whatever way", accuracy.cases),
+        Scenario("lasso", "A lasso at a hundred strengths, from the data on", lasso.cases),
         Scenario("gradients", "One value and gradient of the mean squared error", gradients.cases),
         Scenario(
             "growth", "What doubling a problem costs, and what a first call does", growth.cases

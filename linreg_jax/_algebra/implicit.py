@@ -56,7 +56,7 @@ def _derivative(intercept: bool, primals: tuple, tangents: tuple) -> tuple[Array
     strength_dot = instantiated("strength", strength_dot)
     theta = differentiable_minimum(theta, factored, data, strength, intercept)
     _, moved = jax.jvp(
-        lambda data, strength: _force(theta, factored, data, strength, intercept),
+        lambda data, strength: force(theta, factored, data, strength, intercept),
         (data, strength),
         (data._replace(**dots), strength_dot),
     )
@@ -68,7 +68,7 @@ def _derivative(intercept: bool, primals: tuple, tangents: tuple) -> tuple[Array
                 y=factored.rows.y._replace(origin=jnp.zeros_like(factored.rows.y.origin))
             )
         )
-        return -_force(direction, zero_origin, at_rest, strength, intercept)
+        return -force(direction, zero_origin, at_rest, strength, intercept)
 
     def solve(_: object, force: Array) -> Array:
         return factored.back(factored.forward(force))
@@ -79,7 +79,7 @@ def _derivative(intercept: bool, primals: tuple, tangents: tuple) -> tuple[Array
 differentiable_minimum.defjvp(_derivative, symbolic_zeros=True)
 
 
-def _force(
+def force(
     theta: Array, factored: Factors, data: Dataset, strength: Array, intercept: bool
 ) -> Array:
     """[d + 1, k] AᵀS r - Λ theta, half the gradient downhill; in the units of theta."""

@@ -17,6 +17,7 @@ from linreg_jax._arithmetic.centring import without_zero_weight
 from linreg_jax._arithmetic.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
 from linreg_jax._kernels import matmul
 from linreg_jax.dataset import Dataset, bias_multipliers
+from linreg_jax.model import Params
 
 _MOST_CORRECTIONS = 10
 
@@ -35,6 +36,9 @@ class Factors(NamedTuple):
       R0: [d].
       root: [d] ridge adds Σ (root weights)² to the squares.
       s: [p] singular values, largest first.
+      Vt: [p, d], 0 in columns of zeros.
+      length: [d] of the centred columns; 1 for a column of zeros.
+      rest: [k] the squares that no weights can take away.
       rank: [] how many of them count as more than 0.
       shortest: [d, p] with weights = shortest (diag(1/s) h[1:]), those of least length; at full
         rank the inverse of Vt diag(length).
@@ -45,6 +49,9 @@ class Factors(NamedTuple):
     R0: Array
     root: Array
     s: Array
+    Vt: Array
+    length: Array
+    rest: Array
     rank: Array
     shortest: Array
 
@@ -85,20 +92,23 @@ def factors(data: Dataset, strength: Array | None, *, intercept: bool) -> tuple[
     if not intercept:
         R = jnp.pad(R, ((1, 0), (1, 0)))  # as with a bias that multiplies 0
     F, z = R[1:, 1 : d + 1], R[1:, d + 1 :]
-    root = jnp.zeros_like(rows.X.unit)
+    root, beyond = jnp.zeros_like(rows.X.unit), jnp.zeros_like(z[0])
     if strength is not None:  # its squares are d more rows
         root = jnp.sqrt(strength) / rows.X.unit
         more = jnp.concatenate([jnp.diag(root), jnp.zeros((d, z.shape[1]), z.dtype)], axis=1)
         stacked = jnp.concatenate([jnp.concatenate([F, z], axis=1), more])
         triangle = jnp.linalg.qr(stacked, mode="r")
         F, z = triangle[:d, :d], triangle[:d, d:]
+        beyond = jnp.sum(triangle[d:, d:] * triangle[d:, d:], axis=0)
     length, U, s, Vt, rank = scale_columns(F)
     R00 = jnp.where(R[0, 0] != 0, R[0, 0], 1)
     h = jnp.concatenate([R[:1, d + 1 :], matmul(U.T, z)])
-    shortest = jnp.where(
-        jnp.any(F != 0, axis=0)[:, None], _shortest(length, Vt, rank, rows.X.unit), 0
-    )
-    return Factors(rows, R00, R[0, 1 : d + 1], root, s, rank, shortest), h
+    varies = jnp.any(F != 0, axis=0)
+    shortest = jnp.where(varies[:, None], _shortest(length, Vt, rank, rows.X.unit), 0)
+    Vt = jnp.where(varies[None, :], Vt, 0)
+    left = z - matmul(U, h[1:])
+    rest = jnp.sum(left * left, axis=0) + beyond
+    return Factors(rows, R00, R[0, 1 : d + 1], root, s, Vt, length, rest, rank, shortest), h
 
 
 def _shortest(length: Array, Vt: Array, rank: Array, unit: Array) -> Array:
@@ -230,3 +240,17 @@ def minus_gradient(data: Dataset, factors: Factors, theta: Pair, *, intercept: b
     pull = (factors.root * factors.root)[:, None] * theta[0][:-1]
     on_bias = gradient[-1:] if intercept else jnp.zeros_like(gradient[-1:])
     return jnp.concatenate([gradient[:-1] - pull, on_bias])
+
+
+def in_units_of_data(rows: Centring, theta: Pair, *, intercept: bool) -> Params:
+    """`Params` of theta; the bias where the features are 0, far from their origin maybe."""
+    ratio = rows.y.unit[None, :] / rows.X.unit[:, None]
+    weights = theta[0][:-1] * ratio
+    if not intercept:
+        return Params(weights, None)
+    high, low = (part[:-1] for part in theta)
+    products = add_product(
+        (jnp.zeros_like(high), jnp.zeros_like(high)), -rows.X.origin[:, None], high, low
+    )
+    at_zero = add_pairs(sum_pairs(products, axis=0), two_sum(theta[0][-1], rows.y.origin))
+    return Params(weights, (at_zero[0] + theta[1][-1]) * rows.y.unit)

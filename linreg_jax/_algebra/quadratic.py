@@ -3,8 +3,11 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 
 from linreg_jax._algebra.linalg import ScaledColumns, scale_columns, target_columns
+from linreg_jax._arithmetic.centring import power_of_two
+from linreg_jax._arithmetic.division import nonzero
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss, example_share
 from linreg_jax._typing import Array, Float, Int
@@ -12,8 +15,13 @@ from linreg_jax.dataset import Dataset, bias_multipliers
 from linreg_jax.gradients import LossFunction, require_loss
 
 
-def require_quadratic(loss: LossFunction, caller: str) -> None:
+def require_quadratic(loss: LossFunction, caller: str, *, or_absolute: bool = False) -> None:
     """Raises unless `loss` is a squared one with quadratic penalties or none.
+
+    Args:
+      loss: what came.
+      caller: the function that was called.
+      or_absolute: whether it takes penalties of the weights' sizes too, as lasso is.
 
     Raises:
       TypeError: not a loss of this package.
@@ -25,11 +33,14 @@ def require_quadratic(loss: LossFunction, caller: str) -> None:
             f"{caller} needs a squared loss (mse, half_mse, sse or half_sse), got {loss}: "
             "only they are quadratic; fit takes any loss, step by step"
         )
+    accepted, rule = "ridge", "the loss is not quadratic"
+    if or_absolute:
+        accepted, rule = "ridge and lasso", "the loss is neither quadratic nor a lasso"
     for penalty in known.penalties:
-        if not penalty.is_quadratic:
+        if not (penalty.is_quadratic or (or_absolute and penalty.is_absolute)):
             raise ValueError(
-                f"{caller} takes ridge penalties only, got {loss}: with {penalty} the loss is not "
-                "quadratic; fit takes any penalty, step by step"
+                f"{caller} takes {accepted} penalties only, got {loss}: with {penalty} {rule}; "
+                "fit takes any penalty, step by step"
             )
 
 
@@ -57,6 +68,57 @@ def penalty_curvature(loss: Loss) -> Float[Array, ""] | float | None:
     bounds = [penalty.curvature_bound for penalty in loss.penalties if penalty.is_smooth]
     known = [bound for bound in bounds if bound is not None]
     return sum(known[1:], known[0]) if known else None
+
+
+def absolute_strength(loss: Loss) -> Float[Array, ""] | float | None:
+    """[] what multiplies the sum of the weights' sizes; None without such a penalty."""
+    strengths = [penalty.strength for penalty in loss.penalties if penalty.is_absolute]
+    return sum(strengths[1:], strengths[0]) if strengths else None
+
+
+class Sums(NamedTuple):
+    """A loss as share (Σ s rho(r) + ridge Σ weights² + absolute Σ abs(weights)).
+
+    Attributes:
+      data: a `Dataset` with y [n, k]; the largest sample weight is near 1, for small ones would
+        take the second words of double-word products below what there is.
+      share: [] what multiplies the sum; where it is 0, what is added to the squares is not divided.
+      ridge: [], or None without one.
+      absolute: [], 0 without one.
+    """
+
+    data: Dataset
+    share: Float[Array, ""]
+    ridge: Float[Array, ""] | None
+    absolute: Float[Array, ""]
+
+
+def as_squares(loss: Loss, data: Dataset) -> Sums:
+    """The `Sums` of a squared loss with penalties that are quadratic or absolute, rho being r²."""
+    per_square = jnp.asarray(require_curvature(loss), data.X.dtype) / 2
+    return as_sums(loss, data, per_square * example_share(loss, data))
+
+
+def as_sums(loss: Loss, data: Dataset, share: Float[Array, ""]) -> Sums:
+    """The `Sums` of a loss with penalties that are quadratic or absolute.
+
+    Args:
+      loss: for its penalties.
+      data: a `Dataset`.
+      share: [] what multiplies sample_weight * rho(r) in the loss.
+    """
+    columns = data._replace(y=target_columns(data.y))
+    if data.sample_weight is not None:
+        unit = lax.stop_gradient(power_of_two(data.sample_weight)[0])
+        columns = columns._replace(sample_weight=data.sample_weight / unit)
+        share = share * unit
+
+    def added(strength: Float[Array, ""] | float) -> Float[Array, ""]:
+        return jnp.asarray(strength, data.X.dtype) / nonzero(share)
+
+    curvature, absolute = penalty_curvature(loss), absolute_strength(loss)
+    ridge = None if curvature is None else added(curvature / 2)
+    return Sums(columns, share, ridge, added(0.0 if absolute is None else absolute))
 
 
 class Quadratic(NamedTuple):

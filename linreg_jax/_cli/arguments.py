@@ -189,6 +189,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--ridge", type=_strength, metavar="S", help="add S times the squared weights to the loss"
     )
     parser.add_argument(
+        "--lasso", type=_strength, metavar="S", help="add S times the sizes of the weights"
+    )
+    parser.add_argument(
         "--no-standardize",
         dest="standardize",
         action="store_false",

@@ -26,6 +26,7 @@ from linreg_jax._cli.terminal import INTERRUPTED, require_output, show, write_da
 from linreg_jax._cli.worth import predicted_columns, worth
 from linreg_jax._csv_cells import header_cell
 from linreg_jax._files import write_whole
+from linreg_jax._minimum.requirements import is_solvable
 from linreg_jax._training.result import DivergedError, Fit, Status
 from linreg_jax.checking import check_gradients
 from linreg_jax.diagnosis import diagnose as diagnose_data
@@ -64,7 +65,7 @@ def fit(arguments: Namespace) -> int:
     result = jax.block_until_ready(train(job, arguments, rate=rate))
     seconds = time.perf_counter() - began
     _raise_if_diverged(result, asked_for_files=any(outputs))
-    exact = solve(job.data, job.loss).params if job.loss.is_convex else None
+    exact = solve(job.data, job.loss).params if is_solvable(job.loss) else None
     fitted, found = in_file_units(result.params, job), worth(job, arguments)
     model = ColumnModel(fitted, job.features, job.target, str(job.loss), found)
     report = make_report(arguments, job, result, model, exact, seconds, rate=rate)

@@ -26,7 +26,7 @@ from linreg_jax.dataset import (
 from linreg_jax.gradients import vectorized
 from linreg_jax.losses import Loss
 from linreg_jax.model import init_params
-from linreg_jax.penalties import ridge
+from linreg_jax.penalties import lasso, ridge
 from linreg_jax.tables import Table, first_too_large, read_table
 from linreg_jax.training import fit
 
@@ -142,7 +142,9 @@ def make_job(table: Table, arguments: Namespace, *, standardized: bool) -> Job:
             test = test._replace(X=(test.X - mean[None, :]) / restore.scale[None, :])
         with jax.enable_x64(True):
             restore = restore._replace(mean=jnp.asarray(shift + mean))
-    loss = arguments.loss if arguments.ridge is None else arguments.loss + ridge(arguments.ridge)
+    loss = arguments.loss
+    for penalty, strength in ((ridge, arguments.ridge), (lasso, arguments.lasso)):
+        loss = loss if strength is None else loss + penalty(strength)
     num_dropped = int((~table.kept).sum())
     return Job(data, test, restore, loss, table.features, arguments.target, num_dropped)
 

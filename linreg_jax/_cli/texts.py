@@ -33,7 +33,8 @@ The table of standard errors is of the exact minimum on the rows fitted to, each
 being one observation; --covariance hc3 is right where errors differ from row to row.
 
 The features are standardized while training, and the coefficients are given in
-the units of the file. --ridge acts on the weights as they are trained.
+the units of the file. --ridge and --lasso act on the weights as they are trained;
+both together are an elastic net.
 
 --learning-rate auto is the best constant rate where there is one: for sgd, and a
 part of it for momentum and nesterov, with every loss but mae, quantile and

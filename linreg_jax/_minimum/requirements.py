@@ -9,7 +9,7 @@ def require_solvable(loss: LossFunction, caller: str) -> Loss:
 
     Raises:
       TypeError: not a loss of this package.
-      ValueError: another loss, or a penalty that is not quadratic.
+      ValueError: another loss, or a penalty that is not ridge, nor a lasso of a squared loss.
     """
     known = require_loss(loss, caller)
     if not known.is_convex:
@@ -25,9 +25,17 @@ def require_solvable(loss: LossFunction, caller: str) -> Loss:
             "its kinks; fit takes any loss, step by step"
         )
     for penalty in known.penalties:
-        if not penalty.is_quadratic:
-            raise ValueError(
-                f"{caller} takes ridge penalties only, got {loss}: {penalty} is not quadratic; fit "
-                "takes any penalty, step by step"
-            )
+        if penalty.is_quadratic or (penalty.is_absolute and known.is_quadratic):
+            continue
+        kinds = "a lasso for squared losses only" if penalty.is_absolute else "ridge and lasso only"
+        raise ValueError(f"{caller} takes {kinds}, got {loss}: fit takes any penalty, step by step")
     return known
+
+
+def is_solvable(loss: LossFunction) -> bool:
+    """Whether `require_solvable` lets it pass."""
+    try:
+        require_solvable(loss, "solve")
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,6 +1,6 @@
 """The minimum of a loss that is not squared, for all targets, with what is proven of it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from linreg_jax._minimum.problem import Scaled
 from linreg_jax._minimum.reduction import reduced
 from linreg_jax._typing import Array, Bool, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers
+from linreg_jax.model import Params
 
 _FAR = 64.0  # in sizes of the targets
 
@@ -119,3 +120,20 @@ def costs_at(
         return jnp.sum(costs, axis=0)
 
     return jnp.sum(sum_over_blocks(of_block, (data._replace(total_weight=None), u)))
+
+
+@jax.custom_jvp
+def without_derivatives(params: Params, inputs: Any) -> Params:
+    """The parameters, whose derivatives with respect to the inputs are NaN: they are not known."""
+    return params
+
+
+@without_derivatives.defjvp
+def _nan_derivatives(primals: tuple, tangents: tuple) -> tuple[Params, Params]:
+    """NaN times the inputs' tangents: linear, so that it can be transposed."""
+    params, _ = primals
+    known = [t for t in jax.tree.leaves(tangents[1]) if jnp.issubdtype(t.dtype, jnp.floating)]
+    nan = jnp.nan * sum(jnp.sum(t) for t in known)
+    return params, jax.tree.map(
+        lambda leaf: jnp.broadcast_to(nan, leaf.shape).astype(leaf.dtype), params
+    )

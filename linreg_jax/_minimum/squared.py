@@ -1,29 +1,13 @@
-"""The minimum of a squared loss, in the units of the data."""
+"""The sum of squares at a minimum."""
 
 import jax.numpy as jnp
 
 from linreg_jax._algebra.linalg import Centring
 from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._arithmetic.centring import without_zero_weight
-from linreg_jax._arithmetic.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
 from linreg_jax._kernels import matmul
 from linreg_jax._typing import Array
 from linreg_jax.dataset import Dataset, bias_multipliers
-from linreg_jax.model import Params
-
-
-def in_units_of_data(rows: Centring, theta: Pair, intercept: bool) -> Params:
-    """`Params` of theta; the bias where the features are 0, far from their origin maybe."""
-    ratio = rows.y.unit[None, :] / rows.X.unit[:, None]
-    weights = theta[0][:-1] * ratio
-    if not intercept:
-        return Params(weights, None)
-    high, low = (part[:-1] for part in theta)
-    products = add_product(
-        (jnp.zeros_like(high), jnp.zeros_like(high)), -rows.X.origin[:, None], high, low
-    )
-    at_zero = add_pairs(sum_pairs(products, axis=0), two_sum(theta[0][-1], rows.y.origin))
-    return Params(weights, (at_zero[0] + theta[1][-1]) * rows.y.unit)
 
 
 def squares_at(data: Dataset, rows: Centring, theta: Array) -> Array:

@@ -1,0 +1,1 @@
+"""Scores on examples that a fit has not seen."""

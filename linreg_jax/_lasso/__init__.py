@@ -1,0 +1,1 @@
+"""Squared losses with a lasso: their minimum, its path, its derivative."""
