@@ -23,9 +23,11 @@ from linreg_jax._inference.result import Inference
 from linreg_jax._inference.scores import at_minimum, estimate_by_scores
 from linreg_jax._kernels import matmul, on_device, placed
 from linreg_jax._loss import Loss, example_weights
+from linreg_jax._minimum.requirements import is_solvable
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag, is_between_0_and_1, shape_text, shown, single_setting
 from linreg_jax.dataset import Dataset, check_dataset
+from linreg_jax.exact import solve
 from linreg_jax.losses import mse
 from linreg_jax.model import Params
 
@@ -67,7 +69,7 @@ def infer(
     degrees of freedom are the residuals' for every loss; RLM takes the normal distribution.
     Coefficients and the classical covariance of squared losses come from the factor of `solve`,
     refined in double-word arithmetic; the others are right to the condition number times eps.
-    A smooth loss is minimised by Newton's steps from least squares.
+    A smooth loss is minimised by Newton's steps from least squares, one whose psi jumps by `solve`.
 
     t and F probabilities are computed on the device. t's quantile, which the intervals need, is
     scipy's, on the host; inside `jit` the program calls it there.
@@ -77,7 +79,7 @@ def infer(
         of squared losses.
       loss: any of this package, or one of your own, with ridge penalties or none.
       params: where the loss is least, such as a fit's; taken as they are, see
-        `Inference.distance_to_minimum`. None: found here, unless psi jumps. Not for squared losses.
+        `Inference.distance_to_minimum`. None: found here. Not for squared losses.
       intercept: whether the model has a bias.
       covariance: which one, as above.
       level: of the intervals, between 0 and 1.
@@ -113,9 +115,11 @@ def infer(
     intercept = flag("intercept", intercept)
     check_choice("covariance", covariance, COVARIANCES)
     check_choice("weights", weights, ("frequency", "precision"))
-    check_minimum(known, params, data, intercept=intercept)
     refuse_leverages(known, covariance)
     refuse_compressed(data, covariance, weights)
+    if params is None and not known.is_smooth and is_solvable(known):
+        params = solve(data, known, intercept=intercept).params
+    check_minimum(known, params, data, intercept=intercept)
     rule = "a number between 0 and 1"
     level = single_setting("level", level, rule, is_between_0_and_1)
     codes = cluster_codes(clusters, covariance, data.X.shape[0])

@@ -53,8 +53,9 @@ class LassoPath(NamedTuple):
         Example:
           >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
           >>> path = lasso_path(data)
-          >>> path.at(path.strengths[0] / 2)
-          Params(weights=Array([2.5], dtype=float32), bias=Array(35., dtype=float32))
+          >>> halfway = path.at(path.strengths[0] / 2)
+          >>> f"{halfway.weights[0]:.3f}", f"{halfway.bias:.3f}"
+          ('2.500', '35.000')
         """
         return _interpolated(self, jnp.asarray(strength, self.strengths.dtype))
 
@@ -97,9 +98,9 @@ def lasso_path(
 
       >>> X = [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]
       >>> path = lasso_path(as_dataset(X, [5.0, 3.0, -3.0, -5.0]))
-      >>> int(path.num_knots), path.strengths[:3].tolist()
-      (3, [8.0, 2.0, 0.0])
-      >>> path.params.weights[:3].tolist()
+      >>> int(path.num_knots), [f"{strength:.3f}" for strength in path.strengths[:3]]
+      (3, ['8.000', '2.000', '0.000'])
+      >>> [[round(float(w), 3) for w in knot] for knot in path.params.weights[:3]]
       [[0.0, 0.0], [3.0, 0.0], [4.0, 1.0]]
     """
     check_dataset(data)

@@ -25,9 +25,9 @@ _WIDTHS = (12, 11, 9, 10, 11, 11)
 def worth(job: Job, arguments: Namespace) -> Inference | None:
     """The `Inference` of what was trained on, at the minimum, float64, in the units of the file.
 
-    None where the loss's derivative jumps, or where it was not asked for.
+    None where the loss's derivative jumps, with a lasso, and where it was not asked for.
     """
-    if arguments.covariance == "none" or not job.loss.is_smooth:
+    if arguments.covariance == "none" or not job.loss.is_smooth or job.loss.proximal_penalties:
         return None
     found = infer(job.data, job.loss, covariance=arguments.covariance)
     with jax.enable_x64(True):
