@@ -13,13 +13,7 @@ from linreg_jax._arithmetic.division import divide, nonzero
 from linreg_jax._kernels import per_example, placed, sum_of_examples
 from linreg_jax._pytrees import Pytree, as_function, as_pytree
 from linreg_jax._typing import Array, Float
-from linreg_jax._validation import (
-    is_positive,
-    scalar_setting,
-    several_by_vmap,
-    shape_text,
-    shown,
-)
+from linreg_jax._validation import is_positive, scalar_setting, several_by_vmap, shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed, mean_divisor
 from linreg_jax.model import Params, check_params, residuals
 from linreg_jax.penalties import Penalty, lasso, ridge
