@@ -72,7 +72,8 @@ def test_what_is_constant_has_no_errors(run, numbers, tmp_path):
 
 
 def test_losses_that_jump_and_none_have_no_table(run, table):
-    for options in (("--loss", "mae", "--steps", 10), ("--covariance", "none")):
+    both = ("--loss", "huber:1", "--lasso", 0.1, "--learning-rate", 0.1, "--steps", 10)
+    for options in (("--loss", "mae", "--steps", 10), ("--covariance", "none"), both):
         code, out, _ = run("fit", table, "--target", "price", *options)
         assert code == 0
         assert "std. error" not in out

@@ -281,6 +281,18 @@ def test_values_have_derivatives(make, x64):
         assert abs(np.sum(slope * along) - expected) < 1e-6 * max(abs(expected), 0.1)
 
 
+@pytest.mark.parametrize("make", [huber, quantile])
+def test_unknown_derivatives_are_nan(make, x64):
+    _, data = make_problem(7, n=20, d=2, dtype="float64")
+
+    def bias(y, setting):
+        return solve(data._replace(y=y), make(setting)).params.bias
+
+    in_reverse = jax.grad(bias)(data.y, 0.3)
+    assert np.isnan(in_reverse).all()
+    assert np.isnan(jax.jvp(lambda setting: bias(data.y, setting), (0.3,), (1.0,))[1])
+
+
 def test_refusals():
     _, data = make_problem(0)
 
@@ -292,7 +304,7 @@ def test_refusals():
         solve(data, Unknown())
     with pytest.raises(ValueError, match="needs a convex loss"):
         solve(data, Loss())
-    with pytest.raises(ValueError, match="ridge penalties only"):
+    with pytest.raises(ValueError, match="a lasso for squared losses only"):
         solve(data, mae + lasso(0.1))
     with pytest.raises(ValueError, match="one loss takes one number"):
         solve(data, quantile(jnp.array([0.1, 0.9])))

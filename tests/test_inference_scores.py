@@ -21,8 +21,9 @@ from linreg_jax import (
     mse,
     quantile,
     ridge,
+    solve,
 )
-from tests.support import make_problem, relative_error
+from tests.support import assert_same_bits, make_problem, relative_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,10 +225,32 @@ def test_few_examples_within_the_parabola(x64):
         assert np.abs(np.asarray(flat(jax.grad(loss)(found.params, data)))).max() < 1e-13
 
 
+@pytest.mark.parametrize("intercept", [True, False])
+def test_losses_that_jump_are_minimised(intercept):
+    _, data = make_problem(6, n=60)
+    for loss in (mae, quantile(0.7) + ridge(0.1)):
+        params = solve(data, loss, intercept=intercept).params
+        found = infer(data, loss, intercept=intercept)
+        assert_same_bits(found, infer(data, loss, params=params, intercept=intercept))
+
+
+@dataclasses.dataclass(frozen=True)
+class Step(Loss):
+    """A user's loss with a jump, not known to be convex."""
+
+    kinks = (0.0,)
+
+    def rho(self, r):
+        return jnp.abs(r)
+
+    def psi(self, r):
+        return jnp.sign(r)
+
+
 def test_bad_input():
     params, data = make_problem(6)
-    with pytest.raises(ValueError, match="params is None, and infer does not minimise mae"):
-        infer(data, mae)
+    with pytest.raises(ValueError, match="params is None, and infer does not minimise"):
+        infer(data, Step())
     with pytest.raises(ValueError, match="params belongs to losses that are not squared"):
         infer(data, mse, params=params)
     with pytest.raises(ValueError, match="pass intercept=False"):
