@@ -168,8 +168,12 @@ def test_compressed_rows_are_enough(x64):
 
 def test_under_jit_and_vmap(x64):
     _, data = make_problem(5, dtype="float64")
-    expected = infer(data)
-    assert relative_error(jax.jit(infer)(data), expected) < 1e-12
+    expected, found = infer(data), jax.jit(infer)(data)
+    for name, value in expected._asdict().items():
+        if np.isnan(value if hasattr(value, "dtype") else 0.0).all():  # of other losses
+            assert np.isnan(getattr(found, name)).all()
+        else:
+            assert relative_error(getattr(found, name), value) < 1e-12
     both = jax.vmap(lambda y: infer(data._replace(y=y)))(jnp.stack([data.y, -data.y]))
     assert relative_error(both.p_values.weights[1], expected.p_values.weights) < 1e-12
 

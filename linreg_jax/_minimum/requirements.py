@@ -27,7 +27,11 @@ def require_solvable(loss: LossFunction, caller: str) -> Loss:
     for penalty in known.penalties:
         if penalty.is_quadratic or (penalty.is_absolute and known.is_quadratic):
             continue
-        kinds = "a lasso for squared losses only" if penalty.is_absolute else "ridge and lasso only"
+        kinds = (
+            "a lasso for squared losses only"
+            if penalty.is_absolute
+            else "ridge and lasso penalties only"
+        )
         raise ValueError(f"{caller} takes {kinds}, got {loss}: fit takes any penalty, step by step")
     return known
 

@@ -156,7 +156,7 @@ def _settings(
             record_every=record_every,
             has_validation=given.validation is not None,
         ),
-        mesh=mesh_of(given.data),
+        mesh=mesh_of(data),
         num_shards=num_shards,
         measures_losses=is_full_batch
         or num_steps >= batches_per_epoch(given.data.X.shape[0], given.batch_size or 1),

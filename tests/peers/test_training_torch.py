@@ -79,9 +79,11 @@ def test_every_step_is_pytorchs(problem, ours, theirs, settings, loss, torch_los
         record_params=True,
     )
     found = np.concatenate([result.path.weights, result.path.bias[:, None]], axis=1)
-    # Sixty steps of roundings; adam divides by a root, which the first step starts from 0.
-    assert relative_error(found, path) < 1e-12
-    assert relative_error(result.losses, losses) < 1e-12
+    # Sixty steps of roundings. Adam's first step is g / abs(g): where slopes cancel in g it is made
+    # of what their sum was rounded by.
+    bound = 1e-11 if ours is adam else 1e-12
+    assert relative_error(found, path) < bound
+    assert relative_error(result.losses, losses) < bound
 
 
 def test_make_regression_lands_where_pytorch_and_scikit_learn_do():
