@@ -30,6 +30,8 @@ ONE_IN = {
     "test_compression.py::test_rank_deficient_data": 3,
     "test_streaming.py::test_any_cut_gives_what_the_whole_gives": 3,
     "test_minibatch.py::test_every_way_to_gather_gives_the_same_batches": 3,
+    "test_derivatives.py::test_trajectory": 2,
+    "test_derivatives.py::test_solve": 2,
     "test_sharding.py::test_fits_of_every_loss_are_those_of_one_device": 3,
 }
 
