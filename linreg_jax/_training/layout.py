@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 from jax import Array
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import AbstractMesh, Mesh, SingleDeviceSharding
 from jax.typing import ArrayLike
 
 from linreg_jax._kernels import Columns, platform_of, rows_to_add
@@ -225,17 +225,18 @@ def data_for_steps(
     fewest = _FEWEST_BY_COLUMNS if is_compressed(data) else 0
     if way in _BY_PRODUCTS and fewest <= data.X.size <= _MOST_BY_COLUMNS:
         return _by_columns(data)
-    num_rows = rows_to_add(*data.X.shape)
+    num_rows = 0 if is_compressed(data) else rows_to_add(*data.X.shape)
     return data if num_rows == 0 else pad(data, num_rows)
 
 
 def _by_columns(data: Dataset) -> Dataset:
     """The data with X laid out by columns; a small one by NumPy, which compiles nothing."""
-    X = data.X
-    if is_traced(X) or X.size > _COPIED_BY_NUMPY:
-        columns = _transposed(X)
+    X, where = data.X, getattr(data.X, "sharding", None)
+    is_here = not is_traced(X) and (where is None or isinstance(where, SingleDeviceSharding))
+    if is_here and X.size <= _COPIED_BY_NUMPY:
+        columns = jax.device_put(np.ascontiguousarray(jax.device_get(X).T), where)
     else:
-        columns = jax.device_put(np.ascontiguousarray(jax.device_get(X).T), X.sharding)
+        columns = _transposed(X)
     return data._replace(X=cast(Array, Columns(columns)))
 
 
