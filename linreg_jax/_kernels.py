@@ -208,7 +208,7 @@ def broadcast(number: Float[Array, " *k"], X: Features) -> Float[Array, " n *k"]
     return jnp.broadcast_to(side_by_side, (n // columns, columns)).reshape(n)
 
 
-def _columns(n: int, like: Features) -> int:
+def _columns(n: int, like: Array | Columns) -> int:
     """How many columns n examples are summed in, so that each row of them lies on one device."""
     most = min(_MOST_COLUMNS, n // 4)  # the columns of a row are added up one by one
     if n > _MANY or most == 0 or platform_of(like) != "cpu":

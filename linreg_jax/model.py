@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax._conversion import as_numeric
-from linreg_jax._kernels import broadcast, on_device, per_example, product
+from linreg_jax._kernels import Features, broadcast, on_device, per_example, product
 from linreg_jax._typing import Array, Float, Key, UInt32
 from linreg_jax._validation import (
     checked_key,
@@ -41,7 +41,7 @@ class Params(NamedTuple):
 
 
 def check_params(
-    params: object, X: Array | np.ndarray, y: Array | np.ndarray | None = None
+    params: object, X: Features | np.ndarray, y: Array | np.ndarray | None = None
 ) -> None:
     """Raises where parameters do not fit features (and targets); free while tracing.
 
