@@ -570,7 +570,8 @@ def test_an_average_that_has_not_begun_is_the_last_iterate():
     params, data = make_problem(31)
     settings = {"learning_rate": 0.05, "average_from": 50}
     first = fit(mse, params, data, num_steps=20, **settings)
-    assert_same_bits(first.average, first.params)
+    # The same sum, which XLA may write twice and round once: the last bit may differ.
+    assert relative_error(first.average, first.params) < 2e-7
     second = fit(mse, first.state, data, num_steps=40, **settings)
     assert relative_error(second.average, second.params) > 0
     assert int(second.state.average.num_steps) == 10
