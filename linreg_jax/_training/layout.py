@@ -35,10 +35,11 @@ from linreg_jax.model import Params
 # takes a third of the time. So the records of a period, two numbers a step, are kept this small.
 _SMALL_BYTES = 512
 
-# A step of descent by columns of X, w Xᵀ and Xᵀ r, takes on two CPU cores (float32, jax 0.10.1 and
-# 0.12.0.1) these shares of the time by rows: 0.3 and 0.6 at 1,000 × 10, 0.4 at 10,000 × 100, 0.4
-# and 0.8 at 100,000 × 10, 0.7 and 0.8 at 100,000 × 100; but 0.9 and 1.2 at 1,000,000 × 32, 1.4 and
-# 2.2 at 131,072 × 512. Larger data than this many numbers stay as they are.
+# A step of descent by columns of X, w Xᵀ and Xᵀ r, takes on two CPU cores that others use as well
+# (float32, jax 0.10.1 and 0.12.0.1) these shares of the time by rows: 0.3 and 0.6 at 1,000 × 10,
+# 0.4 at 10,000 × 100, 0.4 and 0.8 at 100,000 × 10, 0.7 and 0.8 at 100,000 × 100; but 0.9 and 1.2 at
+# 1,000,000 × 32, 1.4 and 2.2 at 131,072 × 512. On idle cores a whole step takes as long either way
+# (0.9 to 1.05 at 1,000 × 10 and 10,000 × 100). Larger data than this many numbers stay as they are.
 _MOST_BY_COLUMNS = 2**24
 _FEWEST_BY_COLUMNS = 2**14  # of compressed rows: with less the steps take as long either way
 _COPIED_BY_NUMPY = 2**16  # numbers of X at most, in some 50 microseconds
