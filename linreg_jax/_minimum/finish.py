@@ -55,11 +55,11 @@ def finish(problem: Problem, scaled: Scaled, cells: Cells, point: Point, goal: G
     is_jump = (cells.softness == 0)[:, None]
     chosen = _choose(problem, cells, point.z, jnp.where(is_jump, inside, 0))
 
-    def goes_on(state: tuple) -> Array:
+    def cond_fun(state: tuple) -> Array:
         best, _, _, count = state
         return ~best.is_within(goal) & (count < _ROUNDS) & jnp.isfinite(point.gap)
 
-    def advance(state: tuple) -> tuple:
+    def body_fun(state: tuple) -> tuple:
         best, z, v, count = state
         z, v = _solve(problem, cells, chosen, is_inside, z, v)
         r, within = problem.residuals(z), jnp.clip(v, 0, height)
@@ -70,7 +70,7 @@ def finish(problem: Problem, scaled: Scaled, cells: Cells, point: Point, goal: G
 
     on_piece = jnp.where(point.v > height / 2, height, 0)
     start = (point, point.z, jnp.where(is_inside, point.v, on_piece), 0)
-    return lax.while_loop(goes_on, advance, start)[0]
+    return lax.while_loop(cond_fun, body_fun, start)[0]
 
 
 def inside_cells(problem: Problem, cells: Cells, point: Point) -> Float[Array, "m n"]:

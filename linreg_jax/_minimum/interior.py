@@ -69,11 +69,11 @@ def interior(
     def at_rest(z: Array) -> Point:
         return point_at(z, cells.nearest(cells.positions(problem.residuals(z))))
 
-    def goes_on(state: _State) -> Array:
+    def cond_fun(state: _State) -> Array:
         is_left = ~state.best.is_within(goal) & (state.waited < _PATIENCE)
         return is_wanted & is_left & (state.num_steps < _MOST_ITERATIONS)
 
-    def advance(state: _State) -> _State:
+    def body_fun(state: _State) -> _State:
         iterate, mu, e = _step(problem, rows, state.iterate)
         point = point_at(iterate.z, iterate.v)
         # Where mu is far below the gap, rounding is what is left of it.
@@ -88,7 +88,7 @@ def interior(
     best = better(at_rest(z), at_rest(jnp.zeros_like(z)))
     zero, infinity = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, z.dtype)
     state = _State(start(problem, rows, z), best, infinity, infinity, zero, zero)
-    state = lax.while_loop(goes_on, advance, state)
+    state = lax.while_loop(cond_fun, body_fun, state)
     return state.best, state.num_steps
 
 

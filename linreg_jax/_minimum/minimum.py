@@ -63,11 +63,11 @@ def _smooth(
     cells = (cells_of if is_made_of_cells else ramp_like)(scaled.loss, scaled.unit)
     enough = Goal(100 * goal.relative, 100 * goal.absolute)
 
-    def goes_on(state: tuple) -> Array:
+    def cond_fun(state: tuple) -> Array:
         best, _, round_, _ = state
         return (round_ == 0) | ((round_ == 1) & ~best.is_within(enough))
 
-    def advance(state: tuple) -> tuple:
+    def body_fun(state: tuple) -> tuple:
         best, _, round_, count = state
         inside, more = interior(problem, scaled, cells, best.z, goal, round_ > 0)
         z = jnp.where((round_ > 0) & (inside.value < best.value), inside.z, best.z)
@@ -82,7 +82,7 @@ def _smooth(
     like = jnp.zeros((cells.height.shape[0], r.shape[0]), r.dtype)
     nowhere = start._replace(gap=jnp.full_like(start.gap, jnp.inf), v=like)
     zero = jnp.zeros((), jnp.int32)
-    best, inside, _, count = lax.while_loop(goes_on, advance, (start, nowhere, zero, zero))
+    best, inside, _, count = lax.while_loop(cond_fun, body_fun, (start, nowhere, zero, zero))
     if is_made_of_cells:
         # Slopes of their own prove more where residuals are mostly rounding beside their kinks.
         best = better(best._replace(v=like), finish(problem, scaled, cells, inside, goal))

@@ -47,18 +47,18 @@ def newton(
       most: [] iterations.
     """
 
-    def goes_on(state: _State) -> Array:
+    def cond_fun(state: _State) -> Array:
         is_left = ~state.best.is_within(goal) & (state.waited < _PATIENCE)
         return is_left & (state.num_steps < most)
 
-    def advance(state: _State) -> _State:
+    def body_fun(state: _State) -> _State:
         point, z = _point_and_next(problem, scaled, state.z)
         is_better = (point.gap < 0.9 * state.best.gap) | (point.value < state.best.value)
         waited = jnp.where(is_better, 0, state.waited + 1)
         return _State(z, better(state.best, point), state.num_steps + 1, waited)
 
     zero = jnp.zeros((), jnp.int32)
-    state = lax.while_loop(goes_on, advance, _State(start.z, start, zero, zero))
+    state = lax.while_loop(cond_fun, body_fun, _State(start.z, start, zero, zero))
     return state.best, state.num_steps
 
 
@@ -109,11 +109,11 @@ def _least(slope: Callable[[Array], Array], at_0: Float[Array, ""]) -> Float[Arr
     the secant and the middle.
     """
 
-    def goes_on(state: tuple) -> Array:
+    def cond_fun(state: tuple) -> Array:
         _, steepness, _, _, count = state
         return (jnp.abs(steepness) > 0.5 * jnp.abs(at_0)) & (count < _MOST_TRIALS)
 
-    def advance(state: tuple) -> tuple:
+    def body_fun(state: tuple) -> tuple:
         length, steepness, (low, at_low), (high, at_high), count = state
         below = steepness < 0
         low, at_low = jnp.where(below, length, low), jnp.where(below, steepness, at_low)
@@ -128,4 +128,4 @@ def _least(slope: Callable[[Array], Array], at_0: Float[Array, ""]) -> Float[Arr
     one, zero = jnp.ones_like(at_0), jnp.zeros_like(at_0)
     infinity = jnp.full_like(at_0, jnp.inf)
     start = (one, slope(one), (zero, at_0), (infinity, infinity), 0)
-    return lax.while_loop(goes_on, advance, start)[0]
+    return lax.while_loop(cond_fun, body_fun, start)[0]

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,6 @@ from linreg_jax._validation import (
 )
 from linreg_jax.dataset import Dataset
 from linreg_jax.inference import inference_of
-from linreg_jax.losses import mse
 
 _BLOCK_NUMBERS = 2**20  # of X that are on the device at a time
 Compress = Callable[[Iterable[Any]], Dataset]
@@ -51,13 +50,13 @@ class _Counted:
 def infer_chunks(
     compress: Compress,
     chunks: Iterable[Any],
-    loss: Loss = mse,
+    loss: Loss,
     *,
-    intercept: bool = True,
-    covariance: Literal["classical", "hc0", "hc1", "hc2", "hc3", "cluster"] = "classical",
-    level: float | Array = 0.95,
-    clusters: Iterable[Any] | None = None,
-    weights: Literal["frequency", "precision"] = "frequency",
+    intercept: bool,
+    covariance: str,
+    level: float | Array,
+    clusters: Iterable[Any] | None,
+    weights: str,
 ) -> Inference:
     """`linreg_jax.streaming.infer_chunks`; `compress` makes few rows of all."""
     require_quadratic(loss, "infer_chunks")
