@@ -161,7 +161,8 @@ def _losses(loss: Any, strengths: Array) -> Loss:
     """The losses of all strengths as one, its settings stacked."""
     fix = "pass a function that makes one, lambda strength: mse + ridge(strength)"
     if isinstance(loss, Loss) or not callable(loss):
-        raise TypeError(f"loss must be a function of a strength, got {shown(loss)}: {fix}")
+        got = str(loss) if isinstance(loss, Loss) else shown(loss)
+        raise TypeError(f"loss must be a function of a strength, got {got}: {fix}")
     made = loss(strengths[0])
     if not isinstance(made, Loss):
         raise TypeError(f"loss must return a loss of this package, got {shown(made)}: {fix}")
