@@ -22,7 +22,7 @@ from linreg_jax._minimum.result import Solution, SolutionStatus
 from linreg_jax._minimum.solving import find, without_derivatives
 from linreg_jax._minimum.squared import squares_at
 from linreg_jax._typing import Array, Float
-from linreg_jax._validation import flag, shape_text
+from linreg_jax._validation import flag, is_traced, shape_text
 from linreg_jax.dataset import Dataset, as_dataset, check_dataset, mean_divisor
 from linreg_jax.losses import mse
 from linreg_jax.model import Params
@@ -95,7 +95,7 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     require_solvable(loss, "solve")
     loss, intercept = placed(loss), flag("intercept", intercept)
     if not loss.is_quadratic:
-        return _solve_convex(loss, data, intercept)
+        return _solve_without_squares(loss, data, intercept)
     return (_solve if absolute_strength(loss) is None else _solve_lasso)(loss, data, intercept)
 
 
@@ -178,13 +178,28 @@ def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
     )
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _solve_convex(loss: Loss, data: Dataset, intercept: bool) -> Solution:
+def _solve_without_squares(loss: Loss, data: Dataset, intercept: bool) -> Solution:
+    """By Newton's steps alone, if they are enough, as they nearly always are for a smooth loss.
+
+    What comes after them otherwise is a program twice as large, which most never have to compile.
+    While the call is traced nobody knows yet, so that the program holds all.
+    """
+    is_known = not any(is_traced(leaf) for leaf in jax.tree.leaves((loss, data)))
+    if is_known and loss.curvature_bound is not None:
+        found = _solve_convex(loss, data, intercept, True)
+        if int(found.status) != SolutionStatus.NOT_CONVERGED:
+            return found
+    return _solve_convex(loss, data, intercept, False)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _solve_convex(loss: Loss, data: Dataset, intercept: bool, only_newton: bool) -> Solution:
     divisor = loss.divisor(data)
     example_weights(loss, data)  # raises where several settings were not mapped over
     columns, share, strength, _ = as_sums(loss, data, example_share(loss, data))
     of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
-    found = find(loss, columns, lax.stop_gradient(of_strength), intercept=intercept)
+    fixed_strength = lax.stop_gradient(of_strength)
+    found = find(loss, columns, fixed_strength, intercept=intercept, only_newton=only_newton)
     theta = jnp.where(jnp.isnan(divisor), jnp.nan, found.theta)
     params = _params(found.factored.rows, (theta, jnp.zeros_like(theta)), data, intercept)
     value = share * found.costs + loss.penalty(params)

@@ -33,12 +33,14 @@ class Minimum(NamedTuple):
     at_zero: Float[Array, ""]
 
 
-def minimum(problem: Problem, scaled: Scaled, z: Float[Array, " p"]) -> Minimum:
+def minimum(
+    problem: Problem, scaled: Scaled, z: Float[Array, " p"], *, only_newton: bool = False
+) -> Minimum:
     """The `Minimum` of a problem, from z on.
 
     Smooth losses by Newton's steps, which few need more than a dozen of; where they end elsewhere,
-    as on a loss that is all but made of lines, from an interior point on. The others by interior
-    points.
+    as on a loss that is all but made of lines, from an interior point on, unless `only_newton`. The
+    others by interior points.
     """
     at_zero = scaled.value(problem, jnp.zeros_like(z))
     eps = jnp.finfo(z.dtype).eps
@@ -50,9 +52,18 @@ def minimum(problem: Problem, scaled: Scaled, z: Float[Array, " p"]) -> Minimum:
         inside = inside_cells(problem, cells, point)
         weight = jnp.any(inside > 0, axis=0).astype(z.dtype)
     else:
-        point, count = _smooth(problem, scaled, z, goal)
+        method = _by_newton if only_newton else _smooth
+        point, count = method(problem, scaled, z, goal)
         _, weight = scaled.slope_and_curvature(problem.residuals(point.z))
     return Minimum(point, _is_unique(problem, weight), count, at_zero)
+
+
+def _by_newton(
+    problem: Problem, scaled: Scaled, z: Float[Array, " p"], goal: Goal
+) -> tuple[Point, Int[Array, ""]]:
+    """Newton's steps from z on."""
+    start = _point_at(problem, scaled, z)
+    return newton(problem, scaled, start, goal, jnp.asarray(_FIRST_STEPS))
 
 
 def _smooth(
@@ -71,15 +82,13 @@ def _smooth(
         best, _, round_, count = state
         inside, more = interior(problem, scaled, cells, best.z, goal, round_ > 0)
         z = jnp.where((round_ > 0) & (inside.value < best.value), inside.z, best.z)
-        r = problem.residuals(z)
-        start = certified(problem, scaled, z, scaled.psi(r), r)
+        start = _point_at(problem, scaled, z)
         most = jnp.where(round_ > 0, _LAST_STEPS, _FIRST_STEPS)
         found, steps = newton(problem, scaled, start, goal, most)
         return better(best, found), inside, round_ + 1, count + more + steps
 
-    r = problem.residuals(z)
-    start = certified(problem, scaled, z, scaled.psi(r), r)
-    like = jnp.zeros((cells.height.shape[0], r.shape[0]), r.dtype)
+    start = _point_at(problem, scaled, z)
+    like = jnp.zeros((cells.height.shape[0], *start.u.shape), z.dtype)
     nowhere = start._replace(gap=jnp.full_like(start.gap, jnp.inf), v=like)
     zero = jnp.zeros((), jnp.int32)
     best, inside, _, count = lax.while_loop(cond_fun, body_fun, (start, nowhere, zero, zero))
@@ -87,6 +96,12 @@ def _smooth(
         # Slopes of their own prove more where residuals are mostly rounding beside their kinks.
         best = better(best._replace(v=like), finish(problem, scaled, cells, inside, goal))
     return best, count
+
+
+def _point_at(problem: Problem, scaled: Scaled, z: Float[Array, " p"]) -> Point:
+    """What the slopes at z prove of it."""
+    r = problem.residuals(z)
+    return certified(problem, scaled, z, scaled.psi(r), r)
 
 
 def _is_unique(problem: Problem, weight: Float[Array, " n"]) -> Bool[Array, ""]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
@@ -96,8 +97,8 @@ def solve_positive(H: Float[Array, "p p"], right: Float[Array, " p"]) -> Float[A
     more = 4 * H.shape[0] * jnp.finfo(H.dtype).eps
     factor = jax.scipy.linalg.cho_factor(scaled + more * jnp.eye(H.shape[0], dtype=H.dtype))
 
-    def solve(right: Array) -> Array:
-        return jax.scipy.linalg.cho_solve(factor, right / root) / root
+    def correct(_: Array, found: Array) -> Array:
+        left = right - matmul(H, found)
+        return found + jax.scipy.linalg.cho_solve(factor, left / root) / root
 
-    found = solve(right)
-    return found + solve(right - matmul(H, found))
+    return lax.fori_loop(0, 2, correct, jnp.zeros_like(right))

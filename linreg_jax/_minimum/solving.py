@@ -1,5 +1,6 @@
 """The minimum of a loss that is not squared, for all targets, with what is proven of it."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -44,7 +45,14 @@ class Found(NamedTuple):
     num_iterations: Int[Array, ""]
 
 
-def find(loss: Loss, data: Dataset, strength: Float[Array, ""], *, intercept: bool) -> Found:
+def find(
+    loss: Loss,
+    data: Dataset,
+    strength: Float[Array, ""],
+    *,
+    intercept: bool,
+    only_newton: bool = False,
+) -> Found:
     """The `Found` of a convex loss.
 
     Args:
@@ -52,6 +60,7 @@ def find(loss: Loss, data: Dataset, strength: Float[Array, ""], *, intercept: bo
       data: a `Dataset` with y [n, k] and weights that neither over- nor underflow.
       strength: [] of the ridge, in units of Σ sample_weight rho(r) + strength Σ weights².
       intercept: whether there is a bias.
+      only_newton: whether a smooth loss is given up where Newton's steps do not end in a minimum.
     """
     fixed_loss, fixed, fixed_strength = lax.stop_gradient((loss, data, strength))
     curvature = _typical_curvature(fixed_loss, fixed) / 2
@@ -60,9 +69,9 @@ def find(loss: Loss, data: Dataset, strength: Float[Array, ""], *, intercept: bo
 
     def of_target(y: Array, unit: Array, z: Array) -> Minimum:
         problem = reduction.problem._replace(y=y, P=unit * reduction.problem.P)
-        return minimum(problem, Scaled(fixed_loss, unit), z)
+        return minimum(problem, Scaled(fixed_loss, unit), z, only_newton=only_newton)
 
-    found = jax.vmap(of_target)(reduction.problem.y, units, reduction.start)
+    found = _map_targets(of_target, (reduction.problem.y, units, reduction.start))
     theta = lax.stop_gradient(reduction.theta(found.point.z))
     u = lax.stop_gradient(found.point.u.T)
     costs = costs_at(loss, data, reduction.factored.rows, theta, u)
@@ -80,6 +89,13 @@ def find(loss: Loss, data: Dataset, strength: Float[Array, ""], *, intercept: bo
         is_unique=jnp.all(found.is_unique) & is_held,
         num_iterations=jnp.max(found.num_iterations),
     )
+
+
+def _map_targets(function: Callable[..., Minimum], of_targets: tuple[Array, ...]) -> Minimum:
+    """The function of each target; of one without `vmap`, with which it compiles longer."""
+    if of_targets[0].shape[0] > 1:
+        return jax.vmap(function)(*of_targets)
+    return jax.tree.map(lambda leaf: leaf[None], function(*(a[0] for a in of_targets)))
 
 
 def _typical_curvature(loss: Loss, data: Dataset) -> Float[Array, ""]:
