@@ -17,6 +17,7 @@ from linreg_jax._algebra.settled import (
     as_theta,
     by_columns,
     distance,
+    reached,
     settle,
 )
 from linreg_jax._kernels import placed
@@ -179,7 +180,8 @@ def _fold(argument: Any, params: Params, data: Dataset, most: int) -> Folded:
     n = data.X.shape[0]
     share = jnp.broadcast_to(example_weights(loss, data), (n,))
     rows = by_columns(data, share, intercept=params.bias is not None)
-    found = settle(loss, rows, as_theta(params), most)
+    theta = as_theta(params)
+    found = settle(loss, rows, theta, reached(loss, rows, theta, most), most)
 
     def chosen(column: Array) -> Array:
         taken = column.at[found.places].get(mode="promise_in_bounds")

@@ -30,7 +30,7 @@ from linreg_jax._files import write_whole
 from linreg_jax._inference.result import Inference
 from linreg_jax._standardization import Standardization
 from linreg_jax._streaming.result import ChunkState
-from linreg_jax._training.result import Average, Best, Fit, TrainState
+from linreg_jax._training.result import Anchor, Average, Best, Fit, TrainState
 from linreg_jax._validation import is_traced, shown
 from linreg_jax.dataset import Dataset
 from linreg_jax.exact import Solution
@@ -47,6 +47,7 @@ Record = (
     | TrainState
     | ChunkState
     | ColumnModel
+    | Anchor
     | Average
     | Best
 )

@@ -11,13 +11,31 @@ from linreg_jax._training.loop import train
 from linreg_jax._training.outcome import with_stable_rate
 from linreg_jax._training.prepare import Arguments, prepare
 from linreg_jax._training.progress import Progress, watched
-from linreg_jax._training.result import Average, Best, DivergedError, Fit, Status, TrainState
+from linreg_jax._training.result import (
+    Anchor,
+    Average,
+    Best,
+    DivergedError,
+    Fit,
+    Status,
+    TrainState,
+)
 from linreg_jax._typing import Array
 from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import ValueAndGradient
 from linreg_jax.model import Params
 
-__all__ = ["Average", "Best", "DivergedError", "Fit", "Progress", "Status", "TrainState", "fit"]
+__all__ = [
+    "Anchor",
+    "Average",
+    "Best",
+    "DivergedError",
+    "Fit",
+    "Progress",
+    "Status",
+    "TrainState",
+    "fit",
+]
 
 
 def fit(
@@ -40,6 +58,7 @@ def fit(
     unroll: int = 1,
     compress: bool | None = None,
     average_from: int | Array | None = None,
+    fold: bool | None = None,
     progress: bool | Callable[[Progress], object] | None = None,
     num_shards: int | None = None,
 ) -> Fit:
@@ -94,6 +113,12 @@ def fit(
         to their last digit, to take a step or two, or to differentiate with respect to the data.
       average_from: the first step whose iterate counts in the mean `Fit.average`, from 0; before
         it, the average is the last iterate.
+      fold: whether to read only the rows that can still cross a kink, the others standing as one
+        quadratic (see `fold`), for as long as that holds: for losses made of parabolas and lines
+        (`mae`, `huber`, `quantile`, `epsilon_insensitive`) and full batches on one device. The
+        losses, norms and steps are those of all rows, to rounding, and mostly in a fraction of the
+        time. None: outside of `jit`, `vmap` and `grad`, for X of 2 to 134 million numbers on a CPU;
+        the program takes a few seconds longer to compile, and X is copied once.
       progress: True shows a bar with loss, rate and time left; a function is called with a
         `Progress` a few times a second. The numbers are those of the silent run. Ctrl-C returns
         what there is, with status INTERRUPTED.
@@ -135,6 +160,7 @@ def fit(
         unroll=unroll,
         compress=compress,
         average_from=average_from,
+        fold=fold,
         num_shards=num_shards,
     )
     problem, start, key, settings = prepare(given)

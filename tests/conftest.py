@@ -25,6 +25,7 @@ MOST_MAPS = 25_000  # of 65,530, beyond which a process is killed
 ONE_IN = {
     "test_inference.py::test_covariances": 4,
     "test_optimizers.py::test_every_optimizer_trains": 3,
+    "test_folded_runs.py::test_every_step_is_that_of_all_rows": 4,
     "test_compilers.py::test_a_loss_at_many_parameters_is_right_at_each": 3,
     "test_far_from_zero.py::test_solve_finds_what_the_floats_hold": 3,
     "test_compression.py::test_rank_deficient_data": 3,

@@ -69,6 +69,20 @@ class Quadratic(NamedTuple):
         return value, self.gradient + curved
 
 
+class Reached(NamedTuple):
+    """How far theta may move.
+
+    Attributes:
+      radius: [] until more rows than are kept can cross a kink.
+      r: [n] or [k, n] residuals.
+      ratio: [n] how far each row lets it.
+    """
+
+    radius: Float[Array, ""]
+    r: Float[Array, "*k n"]
+    ratio: Float[Array, " n"]
+
+
 class Settled(NamedTuple):
     """Rows divided about an anchor in those that have settled and those that are kept.
 
@@ -161,11 +175,18 @@ def largest_radius(ratio: Float[Array, " n"], most: int) -> Float[Array, ""]:
     return jnp.where(found < info.tiny, 0, found)  # processors take smaller numbers for 0
 
 
-def settle(loss: Loss, rows: Rows, theta: Float[Array, "*k p"], most: int) -> Settled:
-    """The rows divided about theta, no more than `most` of them kept."""
+def reached(loss: Loss, rows: Rows, theta: Float[Array, "*k p"], most: int) -> Reached:
+    """How far theta may move, where no more than `most` rows are kept."""
     r = matmul(theta, rows.A) - rows.y
     ratio = reach_of_rows(loss, rows, theta, r)
-    radius = largest_radius(ratio, most)
+    return Reached(largest_radius(ratio, most), r, ratio)
+
+
+def settle(
+    loss: Loss, rows: Rows, theta: Float[Array, "*k p"], found: Reached, most: int
+) -> Settled:
+    """The rows divided about theta, no more than `most` of them kept; `found` by `reached`."""
+    radius, r, ratio = found
     keep = ratio < radius
     place = jnp.where(keep, jnp.cumsum(keep) - 1, most)
     positions = jnp.arange(keep.size, dtype=jnp.int32)

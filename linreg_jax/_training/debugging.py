@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from linreg_jax._training.layout import Problem, Settings, value_and_gradient
+from linreg_jax._training.layout import Problem, Settings, full_batch, value_and_gradient
 from linreg_jax._training.result import Fit, Status
 from linreg_jax._validation import is_traced
 
@@ -30,5 +30,5 @@ def run_watching_nans(run: Callable[[], Fit], problem: Problem, settings: Settin
     params = [np.asarray(leaf) for leaf in jax.tree.leaves(fitted.state.params)]
     has_exploded = any(np.abs(p).max() > np.sqrt(np.finfo(p.dtype).max) for p in params)
     if not has_exploded:
-        value_and_gradient(problem, settings)(fitted.state.params, problem.data)
+        value_and_gradient(problem, settings)(fitted.state.params, full_batch(problem))
     return fitted

@@ -7,7 +7,7 @@ down what the steps recorded, measures the validation loss and sees whether the 
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -16,13 +16,16 @@ from jax import Array
 from jax.sharding import AbstractMesh, Mesh, SingleDeviceSharding
 from jax.typing import ArrayLike
 
+from linreg_jax._algebra.settled import Rows
 from linreg_jax._kernels import Columns, platform_of, rows_to_add
 from linreg_jax._padding import pad
 from linreg_jax._pytrees import as_function
 from linreg_jax._sharding.shards import mesh_of, summed_over_devices
+from linreg_jax._training import views
 from linreg_jax._training.batches import batches_per_epoch, steps_in_period
 from linreg_jax._training.packing import pack, packs
 from linreg_jax._training.rates import LearningRate
+from linreg_jax._training.views import View
 from linreg_jax._validation import is_traced
 from linreg_jax.compression import compress as compressed
 from linreg_jax.dataset import Dataset, is_compressed
@@ -42,6 +45,7 @@ _SMALL_BYTES = 512
 # (0.9 to 1.05 at 1,000 × 10 and 10,000 × 100). Larger data than this many numbers stay as they are.
 _MOST_BY_COLUMNS = 2**24
 _FEWEST_BY_COLUMNS = 2**14  # of compressed rows: with less the steps take as long either way
+_FOLDED_STEPS = 1024
 _COPIED_BY_NUMPY = 2**16  # numbers of X at most, in some 50 microseconds
 _COMPRESSED_EIGHTFOLD = 8
 _FEWEST_COMPRESSED = 2**13  # numbers of X
@@ -68,6 +72,7 @@ class Problem(NamedTuple):
       own_gradient: the caller's drop-in for `jax.value_and_grad(loss)`, a pytree; None where it is
         one of `gradients`, which `Settings` names.
       data: `Dataset` that the steps are taken on.
+      rows: all rows by columns, where the run folds them; None: it does not.
       packed: `pack(data)`, which mini-batches are gathered from; None: they are from the data.
       learning_rate: [] or a schedule, a pytree.
       validation: `Dataset` or None.
@@ -79,6 +84,7 @@ class Problem(NamedTuple):
     loss: Callable[[Params, Dataset], Array]
     own_gradient: ValueAndGradient | None
     data: Dataset
+    rows: Rows | None
     packed: Array | None
     learning_rate: LearningRate
     validation: Dataset | None
@@ -141,13 +147,22 @@ def smooth_part(problem: Problem) -> Callable[[Params, Dataset], Array]:
     return loss.smooth_part if isinstance(loss, Loss) else loss
 
 
-def value_and_gradient(problem: Problem, settings: Settings) -> ValueAndGradient:
-    """The gradient of the smooth part of the loss, over the devices of a mesh."""
+def value_and_gradient(
+    problem: Problem, settings: Settings
+) -> Callable[[Params, Any], tuple[Array, Params]]:
+    """The gradient of the smooth part of the loss: of a view of folded rows, or over a mesh."""
+    if problem.rows is not None:
+        return functools.partial(views.value_and_gradient, cast(Loss, smooth_part(problem)))
     if settings.way is None:
         own: ValueAndGradient = as_function(problem.own_gradient)
         return own
     gradient = LossGradient(settings.way, smooth_part(problem), settings.way_settings)
     return summed_over_devices(gradient, settings.mesh)
+
+
+def full_batch(problem: Problem) -> Dataset | View:
+    """What a step on all examples is given."""
+    return problem.data if problem.rows is None else View(problem.rows, None)
 
 
 def period_length(
@@ -157,6 +172,7 @@ def period_length(
     batch_size: int | None,
     record_every: int,
     has_validation: bool,
+    folds: bool = False,
 ) -> int:
     """Steps in a period.
 
@@ -173,7 +189,9 @@ def period_length(
     if has_validation:
         every = record_every if batch_size is None else batches_per_epoch(n, batch_size)
         return min(every, at_least_two)
-    if batch_size is None:
+    if folds:  # once in a period rows are folded again
+        most = _FOLDED_STEPS
+    elif batch_size is None:
         most = _SMALL_BYTES // (2 * itemsize)
     else:
         most = steps_in_period(batch_size, data.X.shape[1])

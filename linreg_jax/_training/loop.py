@@ -5,6 +5,7 @@
 """
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jax import lax
 
 from linreg_jax._pytrees import as_function
 from linreg_jax._training.batches import scan_batches
+from linreg_jax._training.folds import init_anchors, take_steps
 from linreg_jax._training.layout import Problem, Settings, smooth_part, value_and_gradient
 from linreg_jax._training.optimizers import flat_state, transformation_of, update_params
 from linreg_jax._training.outcome import Carry, Histories, Record, finish
@@ -25,6 +27,7 @@ from linreg_jax._training.parts import (
 )
 from linreg_jax._training.rates import current_rate, euclidean_norm
 from linreg_jax._training.result import Fit, Status, TrainState
+from linreg_jax._training.views import View
 from linreg_jax._typing import Array, Bool, Float, Int
 from linreg_jax.dataset import Dataset
 from linreg_jax.losses import Loss
@@ -61,6 +64,7 @@ def init(
         status=jnp.asarray(Status.RUNNING, jnp.int32),
         average=init_average(problem, state),
         best=init_best(problem, state),
+        anchors=None if problem.rows is None else init_anchors(state),
     )
     if state.best is not None:
         is_finite = jnp.isfinite(state.best.loss)
@@ -93,28 +97,7 @@ def period(problem: Problem, settings: Settings, carry: Carry) -> Carry:
     state, first = carry.state, carry.first_step
     end = first + jnp.minimum((carry.period + 1) * settings.period, settings.num_steps)
     was_running = (state.status == Status.RUNNING) & (state.step < end)
-    take_step = functools.partial(step, problem, settings, end)
-    if settings.batch_size is None or state.key is None:
-        state, records = lax.scan(
-            lambda state, _: take_step(state, problem.data),
-            state,
-            length=settings.period,
-            unroll=min(settings.unroll, settings.period),
-        )
-    else:
-        state, records = scan_batches(
-            take_step,
-            state,
-            problem.data,
-            jax.random.wrap_key_data(state.key, impl="threefry2x32"),
-            state.step,
-            settings.period,
-            settings.batch_size,
-            packed=problem.packed,
-            unroll=settings.unroll,
-            num_shards=settings.num_shards,
-            mesh=settings.mesh,
-        )
+    state, records = _take_steps(problem, settings, end, state)
     records = jax.tree.map(lambda part: part[: settings.period : settings.kept_every], records)
     steps, validation_losses = carry.histories
     steps = jax.tree.map(lambda history, part: _write(history, part, carry.period), steps, records)
@@ -128,12 +111,42 @@ def period(problem: Problem, settings: Settings, carry: Carry) -> Carry:
     )
 
 
+def _take_steps(
+    problem: Problem, settings: Settings, end: Int[Array, ""], state: TrainState
+) -> tuple[TrainState, Record]:
+    """The steps of a period and their records: of folded rows, full batches or mini-batches."""
+    take_step = functools.partial(step, problem, settings, end)
+    if problem.rows is not None:
+        rows, loss = View(problem.rows, None), cast(Loss, smooth_part(problem))
+        return take_steps(take_step, loss, rows, state, end, settings.period)
+    if settings.batch_size is None or state.key is None:
+        return lax.scan(
+            lambda state, _: take_step(state, problem.data),
+            state,
+            length=settings.period,
+            unroll=min(settings.unroll, settings.period),
+        )
+    return scan_batches(
+        take_step,
+        state,
+        problem.data,
+        jax.random.wrap_key_data(state.key, impl="threefry2x32"),
+        state.step,
+        settings.period,
+        settings.batch_size,
+        packed=problem.packed,
+        unroll=settings.unroll,
+        num_shards=settings.num_shards,
+        mesh=settings.mesh,
+    )
+
+
 def step(
     problem: Problem,
     settings: Settings,
     end: Int[Array, ""],
     state: TrainState,
-    batch: Dataset,
+    batch: Dataset | View,
 ) -> tuple[TrainState, Record]:
     """One step on a batch, or none where the run has ended or is at `end`."""
     loss = as_function(problem.loss)

@@ -15,7 +15,6 @@ from linreg_jax._training.rates import LearningRate
 from linreg_jax._training.result import TrainState
 from linreg_jax._validation import is_traced, shape_text, shown
 from linreg_jax.dataset import Dataset
-from linreg_jax.gradients import ValueAndGradient
 from linreg_jax.losses import Loss
 from linreg_jax.model import Params
 from linreg_jax.schedules import adaptive, invscaling
@@ -130,11 +129,11 @@ def transformation_of(
 def update_params(
     optimizer: Callable[[Any], Any],
     learning_rate: LearningRate,
-    value_and_gradient: ValueAndGradient,
-    loss: Callable[[Params, Dataset], Array],
+    value_and_gradient: Callable[[Params, Any], tuple[Array, Params]],
+    loss: Callable[[Params, Any], Array],
     params: Params,
     optimizer_state: tuple[Array, ...],
-    batch: Dataset,
+    batch: Any,
 ) -> tuple[Array, Params, Params, tuple[Array, ...]]:
     """One update by the optimizer: `(value, gradient, new params, new state)`.
 

@@ -11,6 +11,7 @@ from linreg_jax._pytrees import as_pytree
 from linreg_jax._sharding.shards import checked_num_shards, mesh_of
 from linreg_jax._training import arguments
 from linreg_jax._training.batches import batches_per_epoch
+from linreg_jax._training.foldable import rows_to_fold
 from linreg_jax._training.layout import (
     Problem,
     Settings,
@@ -49,6 +50,7 @@ class Arguments(NamedTuple):
     unroll: int = 1
     compress: bool | None = None
     average_from: int | Array | None = None
+    fold: bool | None = None
     num_shards: int | None = None
 
 
@@ -79,7 +81,8 @@ def prepare(given: Arguments) -> Prepared:
     )
     problem = _problem(given, params, gradient, num_shards)
     check_state(start, given.optimizer, problem.learning_rate)
-    settings = _settings(given, gradient, problem.data, num_shards)
+    folds = problem.rows is not None
+    settings = _settings(given, gradient, problem.data, num_shards, folds)
     return Prepared(problem, start, arguments.as_key_data(given.key), settings)
 
 
@@ -111,17 +114,22 @@ def _problem(
     rate = arguments.as_rate(
         given.learning_rate, loss, params, data, given.optimizer, given.batch_size
     )
+    rows = rows_to_fold(
+        given.fold,
+        loss,
+        params,
+        data,
+        gradient=gradient,
+        optimizer=given.optimizer,
+        learning_rate=rate,
+        batch_size=given.batch_size,
+        validation=validation,
+    )
     return Problem(
         loss=placed(as_pytree(loss)),
         own_gradient=None if isinstance(gradient, LossGradient) else placed(as_pytree(gradient)),
-        data=data_for_steps(
-            data,
-            loss,
-            batch_size=given.batch_size,
-            compress=given.compress,
-            way=gradient.way if isinstance(gradient, LossGradient) else None,
-            has_own_function=own_functions.is_own_gradient(gradient),
-        ),
+        data=data if rows is not None else _data_for_steps(given, gradient),
+        rows=rows,
         packed=packed_for_steps(data, batch_size=given.batch_size, num_shards=num_shards),
         learning_rate=placed(rate),
         validation=validation,
@@ -131,8 +139,19 @@ def _problem(
     )
 
 
+def _data_for_steps(given: Arguments, gradient: ValueAndGradient) -> Dataset:
+    return data_for_steps(
+        given.data,
+        given.loss,
+        batch_size=given.batch_size,
+        compress=given.compress,
+        way=gradient.way if isinstance(gradient, LossGradient) else None,
+        has_own_function=own_functions.is_own_gradient(gradient),
+    )
+
+
 def _settings(
-    given: Arguments, gradient: ValueAndGradient, data: Dataset, num_shards: int
+    given: Arguments, gradient: ValueAndGradient, data: Dataset, num_shards: int, folds: bool
 ) -> Settings:
     """The settings of the program, whose steps are taken on `data`."""
     num_steps = arguments.number_of_steps(
@@ -155,6 +174,7 @@ def _settings(
             batch_size=given.batch_size,
             record_every=record_every,
             has_validation=given.validation is not None,
+            folds=folds,
         ),
         mesh=mesh_of(data),
         num_shards=num_shards,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from linreg_jax._typing import Array, Float, Int, UInt32
+from linreg_jax._typing import Array, Bool, Float, Int, UInt32
 from linreg_jax._validation import is_traced, shape_text
 from linreg_jax.model import Params
 
@@ -72,6 +72,24 @@ class Best(NamedTuple):
     num_waited: Int[Array, "*runs"]
 
 
+class Anchor(NamedTuple):
+    """Where a run that folds its rows stands, at one level of folding.
+
+    Attributes:
+      params: `Params` that the rows are folded at; where they are not, those at `step`.
+      is_folded: [] bool, whether they are.
+      step: [] int32 the step that this was at.
+      wait: [] int32 steps from there until folding is considered; 0 for at once.
+      reach: [] how far the parameters have been from there.
+    """
+
+    params: Params
+    is_folded: Bool[Array, "*runs"]
+    step: Int[Array, "*runs"]
+    wait: Int[Array, "*runs"]
+    reach: Float[Array, "*runs"]
+
+
 class TrainState(NamedTuple):
     """What the next step needs, as plain arrays: `fit(loss, state, data, ...)` continues from it.
 
@@ -83,6 +101,7 @@ class TrainState(NamedTuple):
       status: [] int32, a `Status`.
       average: `Average` of the iterates; None unless `average_from` was given.
       best: `Best` iterate; None unless the run may stop on validation data.
+      anchors: an `Anchor` for each level of a run that folds its rows; None where none does.
     """
 
     params: Params
@@ -92,6 +111,7 @@ class TrainState(NamedTuple):
     status: Int[Array, "*runs"]
     average: Average | None = None
     best: Best | None = None
+    anchors: tuple[Anchor, ...] | None = None
 
 
 class Fit(NamedTuple):
