@@ -42,6 +42,29 @@ def huber(delta: float) -> Penalty:
     return penalty
 
 
+def quantile(level: float) -> Penalty:
+    """Writes psi(r), level - 1 below 0 and level above in r = y - prediction, and returns Σ rho."""
+
+    def penalty(r: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]) -> np.floating:
+        np.sign(r, out=s)  # of prediction - y
+        s /= 2
+        s += 0.5 - level
+        return np.dot(s, r)
+
+    return penalty
+
+
+def epsilon_insensitive(epsilon: float) -> Penalty:
+    """Writes psi(r) = sign(r) beyond epsilon and 0 within into s [n], and returns Σ rho."""
+
+    def penalty(r: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]) -> np.floating:
+        np.sign(r, out=s)
+        s *= np.abs(r) > epsilon
+        return np.dot(s, r) - epsilon * np.count_nonzero(s)
+
+    return penalty
+
+
 def squared_error(problem: Problem, num_steps: int, rate: float) -> Answer:
     """Full batches: two products with X a step. The 2 of psi goes into the rate."""
     X, y = problem

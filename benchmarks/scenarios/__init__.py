@@ -42,7 +42,7 @@ SCENARIOS = {
         ),
         Scenario(
             "robust",
-            "Absolute and Huber loss, every row in every step: nothing to compress",
+            "Losses with kinks: every row in every step, and in long runs those beside a kink",
             robust.cases,
         ),
         Scenario(

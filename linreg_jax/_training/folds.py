@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linreg_jax._algebra.settled import Reached, as_theta, distance, reached
+from linreg_jax._algebra.settled import Rows, as_theta, distance, reached
 from linreg_jax._loss import Loss
 from linreg_jax._training.parts import select
 from linreg_jax._training.result import Anchor, Status, TrainState
@@ -26,7 +26,9 @@ from linreg_jax._typing import Array, Bool, Float, Int
 
 _SHARES = (8, 64)  # one row in so many is kept at each level
 _PAYS = 48  # steps on the rows of a level, which folding them costs
-_FIRST_WAIT, _LONGEST_WAIT = 16, 1024
+_FIRST_WAIT, _LONGEST_WAIT = 16, 1024  # steps until a fold is considered, after one that failed
+_LOOKS_AFTER = 32  # steps at most, after a sample of the rows promised too little
+_SAMPLED, _FEWEST_SAMPLED = 16, 512  # one row in so many, but not so few
 
 Records = Any  # what a step records, a pytree
 
@@ -112,7 +114,7 @@ def _at_level(
     """What takes steps on the rows of a view, or of fewer, for as long as the run is on."""
     if level == len(_SHARES):
         return lambda run: lax.while_loop(is_on, lambda run: take(view, run), run)
-    most = _rows_kept(view.rows.A.shape[1], level)
+    most, sample = _rows_kept(view.rows.A.shape[1], level), _sample(view.rows)
 
     def step(run: Run) -> Run:
         run = take(view, run)
@@ -126,9 +128,12 @@ def _at_level(
         return is_on(run) & ~anchor.is_folded & is_waiting
 
     def fold_if_it_pays(run: Run) -> Run:
-        run, at, found = _look(run, level, loss, view, most)
+        run = _look(run, level, loss, sample)
 
         def read_fewer(run: Run) -> Run:
+            at = as_theta(_anchor(run, level).params)
+            found = reached(loss, view.rows, at, most)
+
             def is_within(run: Run) -> Array:
                 return is_on(run) & (distance(as_theta(run.state.params), at) < found.radius)
 
@@ -145,20 +150,22 @@ def _at_level(
     return lambda run: lax.while_loop(is_on, turn, run)
 
 
-def _look(
-    run: Run, level: int, loss: Loss, view: View, most: int
-) -> tuple[Run, Float[Array, "*k p"], Reached]:
-    """Where a fold would hold, how far, and the run with what was decided about it.
-
-    A run that continues is folded already: at its anchor, again.
-    """
+def _look(run: Run, level: int, loss: Loss, sample: Rows) -> Run:
+    """The run with what a sample of the rows decides about a fold here, if none goes on."""
     state, anchor = run.state, _anchor(run, level)
-    at = as_theta(select(anchor.is_folded, anchor.params, state.params))
-    found = reached(loss, view.rows, at, most)
-    pays = (found.radius >= _needed(anchor, state.step)) & (found.radius > 0)
-    longer = jnp.clip(2 * anchor.wait, _FIRST_WAIT, _looks_after(view))
+    most = _rows_kept(sample.A.shape[1], level)
+    radius = reached(loss, sample, as_theta(state.params), most).radius
+    pays = (radius >= _needed(anchor, state.step)) & (radius > 0)
+    longer = jnp.clip(2 * anchor.wait, _FIRST_WAIT, _LOOKS_AFTER)
     wait = jnp.where(pays, anchor.wait, jnp.maximum(anchor.wait, longer))
-    return select(anchor.is_folded, run, _begin(run, level, pays, wait)), at, found
+    return select(anchor.is_folded, run, _begin(run, level, pays, wait))
+
+
+def _sample(rows: Rows) -> Rows:
+    """One row in so many, or all of a few."""
+    n = rows.A.shape[1]
+    stride = min(max(n // _FEWEST_SAMPLED, 1), _SAMPLED)
+    return Rows(*(columns[..., ::stride] for columns in rows))
 
 
 def _needed(anchor: Anchor, step: Int[Array, ""]) -> Float[Array, ""]:
@@ -176,11 +183,6 @@ def _rows_kept(num_rows: int, level: int) -> int:
     """How many rows the next level keeps, of those of this one."""
     share = _SHARES[level] // (_SHARES[level - 1] if level else 1)
     return -(-num_rows // share)
-
-
-def _looks_after(view: View) -> int:
-    """The most steps between two looks for a radius, each of which costs a few steps."""
-    return 64 + 512 // view.rows.A.shape[0]
 
 
 def _anchor(run: Run, level: int) -> Anchor:

@@ -162,7 +162,7 @@ def value_and_gradient(
 
 def full_batch(problem: Problem) -> Dataset | View:
     """What a step on all examples is given."""
-    return problem.data if problem.rows is None else View(problem.rows, None)
+    return problem.data if problem.rows is None else View.of(problem.rows)
 
 
 def period_length(

@@ -117,7 +117,7 @@ def _take_steps(
     """The steps of a period and their records: of folded rows, full batches or mini-batches."""
     take_step = functools.partial(step, problem, settings, end)
     if problem.rows is not None:
-        rows, loss = View(problem.rows, None), cast(Loss, smooth_part(problem))
+        rows, loss = View.of(problem.rows), cast(Loss, smooth_part(problem))
         return take_steps(take_step, loss, rows, state, end, settings.period)
     if settings.batch_size is None or state.key is None:
         return lax.scan(

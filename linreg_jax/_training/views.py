@@ -18,6 +18,8 @@ from linreg_jax._algebra.settled import (
     as_theta,
     by_columns,
     settle,
+    sum_of_columns,
+    weighted_sum,
 )
 from linreg_jax._kernels import matmul, sum_of_examples
 from linreg_jax._loss import Loss, example_weights
@@ -32,20 +34,28 @@ class View(NamedTuple):
 
     Attributes:
       rows: those that are read.
+      sums: [p] of their columns of A.
       quadratic: what all the others cost; None: there are no others.
     """
 
     rows: Rows
+    sums: Float[Array, " p"]
     quadratic: Quadratic | None
+
+    @classmethod
+    def of(cls, rows: Rows, quadratic: Quadratic | None = None) -> "View":
+        """The view of some rows."""
+        return cls(rows, sum_of_columns(rows.A), quadratic)
 
 
 def value_and_gradient(loss: Loss, params: Params, view: View) -> tuple[Float[Array, ""], Params]:
     """The loss on all the data, its penalties with it, and its gradient; within the radius."""
     theta, rows = as_theta(params), view.rows
     r = matmul(theta, rows.A) - rows.y
-    costs = rows.share * loss.rho(r) if r.ndim == 1 else jnp.sum(rows.share[None] * loss.rho(r), 0)
-    s = loss.psi(r) * (rows.share if r.ndim == 1 else rows.share[None])
-    value, slopes = sum_of_examples(costs), matmul(rows.A, s.T).T
+    share = rows.share if r.ndim == 1 else rows.share[None, :]
+    costs, s = share * loss.rho(r), share * loss.psi(r)
+    value = sum_of_examples(costs if r.ndim == 1 else jnp.sum(costs, axis=0))
+    slopes = weighted_sum(rows.A, s, view.sums)
     if view.quadratic is not None:
         settled, pull = view.quadratic.at(theta)
         value, slopes = value + settled, slopes + pull
@@ -90,4 +100,4 @@ def folded(
 
     length = jnp.where(found.is_kept, rows.length[found.places], 1)
     few = Rows(kept(rows.A), kept(rows.y), kept(rows.share), length)
-    return View(few, quadratic)
+    return View.of(few, quadratic)
