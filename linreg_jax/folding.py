@@ -116,9 +116,10 @@ def fold(loss: Loss, params: Params, data: Dataset, *, num_rows: int | None = No
     that of the target that moved most, and each target has its own hessian. Rows of weight 0 are
     never kept. Pure: it works under `jax.jit`, and under `jax.vmap` over anchors, settings or data.
 
-    That rows whose side is known need not be read again is the idea of the globs of Portnoy and
-    Koenker 1997, "The Gaussian hare and the Laplacian tortoise", Statistical Science 12, and of
-    safe screening of samples, Shibagaki et al. 2016, arXiv:1602.02485; the name is ours.
+    `fit(..., fold=True)` does this on its way, as often as it pays. That rows whose side is known
+    need not be read again is the idea of the globs of Portnoy and Koenker 1997, "The Gaussian hare
+    and the Laplacian tortoise", Statistical Science 12, and of safe screening of samples, Shibagaki
+    et al. 2016, arXiv:1602.02485; the name is ours.
     `compress` is folding with an infinite radius, and squared losses keep no rows here either.
 
     Args:

@@ -117,8 +117,9 @@ def fit(
         quadratic (see `fold`), for as long as that holds: for losses made of parabolas and lines
         (`mae`, `huber`, `quantile`, `epsilon_insensitive`) and full batches on one device. The
         losses, norms and steps are those of all rows, to rounding, and mostly in a fraction of the
-        time. None: outside of `jit`, `vmap` and `grad`, for X of 2 to 134 million numbers on a CPU;
-        the program takes a few seconds longer to compile, and X is copied once.
+        time; the program takes a few seconds longer to compile, and X is copied once. None: outside
+        of `jit`, `vmap` and `grad`, for X of 2 to 134 million numbers on a CPU. True works under
+        `jit`, `vmap` and forward differentiation too.
       progress: True shows a bar with loss, rate and time left; a function is called with a
         `Progress` a few times a second. The numbers are those of the silent run. Ctrl-C returns
         what there is, with status INTERRUPTED.

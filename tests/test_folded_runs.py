@@ -161,6 +161,20 @@ def test_a_lasso_is_trained_by_its_prox() -> None:
     np.testing.assert_allclose(folded.losses, plain.losses, rtol=1e-5)
 
 
+def test_mapped_runs_fold_each_where_it_is() -> None:
+    data, rates = make(), jnp.array([0.05, 0.3, 0.01])
+
+    def mapped(fold: bool) -> Fit:
+        def at(rate: jax.Array) -> Fit:
+            return run(huber(1.35), data, fold=fold, steps=200, learning_rate=rate)
+
+        return jax.vmap(at)(rates)
+
+    folded, plain = mapped(True), mapped(False)
+    assert list(map(bool, folded.state.anchors[0].is_folded)) == [True, True, False]
+    np.testing.assert_allclose(folded.losses, plain.losses, rtol=2e-6)
+
+
 def test_small_data_and_traced_calls_are_not_folded() -> None:
     data = make()
     start = init_params(data)
