@@ -24,6 +24,8 @@ MOST_MAPS = 25_000  # of 65,530, beyond which a process is killed
 # and the last among them, and `pytest -m exhaustive` the others.
 ONE_IN = {
     "test_inference.py::test_covariances": 4,
+    "test_inference_scores.py::test_the_sandwich_by_hand_and_by_autodiff": 3,
+    "test_inference_scores.py::test_losses_that_jump_are_minimised": 3,
     "test_optimizers.py::test_every_optimizer_trains": 3,
     "test_compilers.py::test_a_loss_at_many_parameters_is_right_at_each": 3,
     "test_far_from_zero.py::test_solve_finds_what_the_floats_hold": 3,
