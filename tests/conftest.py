@@ -6,6 +6,8 @@ from pathlib import Path
 
 # XLA tells of every program that it loads from disk which features it would prefer.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# For the processes that tests start too: programs for as many devices are shared through the cache.
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import jax
 import numpy as np
@@ -15,7 +17,6 @@ from hypothesis import settings
 from linreg_jax.cli import main
 from tests import command_line
 
-jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 MOST_MAPS = 25_000  # of 65,530, beyond which a process is killed
