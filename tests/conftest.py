@@ -38,6 +38,23 @@ ONE_IN = {
     "test_sharding.py::test_fits_of_every_loss_are_those_of_one_device": 3,
 }
 
+# The files that take longest begin first, so that no process is left alone with one of them.
+SLOWEST = {
+    "test_exact_robust.py",
+    "test_inference_scores.py",
+    "test_inference.py",
+    "test_exact.py",
+    "test_cli_outputs.py",
+    "test_derivatives.py",
+    "test_influence.py",
+    "test_own_losses.py",
+    "test_training.py",
+    "test_sharding.py",
+    "test_diagnosis.py",
+    "test_cli.py",
+    "test_processes.py",
+}
+
 settings.register_profile(
     "same every time", derandomize=True, deadline=None, max_examples=20, database=None
 )
@@ -62,7 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what a plain run leaves to `-m exhaustive`."""
+    """Marks what a plain run leaves to `-m exhaustive`, and puts the slowest files first."""
+    items.sort(key=lambda item: item.path.name not in SLOWEST)
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
         cases.setdefault(item.nodeid.removeprefix("tests/").split("[")[0], []).append(item)
