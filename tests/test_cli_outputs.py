@@ -176,7 +176,7 @@ def test_standard_streams_that_are_closed(run, table, tmp_path, monkeypatch, cap
         "linreg-jax: standard output is closed: pass --out FILE\n"
     )
     assert len(path.read_text().splitlines()) == ROWS + 1
-    table.write_text("x,one,price\n" + "1,1,2\n2,1,3\n4,1,9\n" * 20)
+    table.write_text("x,one,z,price\n" + "1,1,0,2\n2,1,5,3\n4,1,1,9\n" * 20)
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", None)
         code, out, _ = run("fit", table, "--target", "price", "--json", "-")

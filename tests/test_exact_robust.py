@@ -24,7 +24,7 @@ from linreg_jax import (
 )
 from linreg_jax._minimum import finish, interior
 from linreg_jax.losses import Loss
-from tests.support import make_problem, relative_error
+from tests.support import make_problem, on_the_host, relative_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,12 +131,25 @@ def batch(name, seed=0):
     return data, setting, strength
 
 
-SOLVE = {
-    name: jax.jit(
-        jax.vmap(lambda data, v, strength, make=make: solve(data, make(v) + ridge(strength)))
-    )
-    for name, (make, *_) in LOSSES.items()
-}
+def one_by_one(name, data, setting, strength):
+    """The solution of each problem of a batch; all have one shape and share one program."""
+    make, columns = LOSSES[name][0], zip(*data[:3], strict=True)
+    found = [
+        solve(Dataset(*one), make(v) + ridge(rate))
+        for one, v, rate in zip(columns, setting.tolist(), strength.tolist(), strict=True)
+    ]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+
+
+@jax.jit
+@jax.vmap
+def quantiles_at_once(data, level, strength):
+    """What `one_by_one` does, in one call."""
+    return solve(data, quantile(level) + ridge(strength))
+
+
+def in_single(batch):
+    return jax.tree.map(lambda a: a.astype("float32"), batch)
 
 
 def subgradient(name, X, y, s, weights, bias, v, strength):
@@ -169,7 +182,7 @@ def subgradient(name, X, y, s, weights, bias, v, strength):
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_minimum_is_proven(name, x64):
     data, setting, strength = batch(name)
-    found = jax.tree.map(np.asarray, SOLVE[name](data, setting, strength))
+    found = one_by_one(name, data, setting, strength)
     rho = LOSSES[name][2]
     assert (found.status == SolutionStatus.CONVERGED).all()
     for i in range(len(setting)):
@@ -190,9 +203,10 @@ def test_the_minimum_is_proven(name, x64):
 def test_float32_says_how_far_it_came(name):
     data, setting, strength = batch(name, seed=1)
     with jax.enable_x64(True):
-        least = np.asarray(SOLVE[name](data, setting, strength).value)
-    single = jax.tree.map(lambda a: a.astype("float32"), (data, setting, strength))
-    found = jax.tree.map(np.asarray, SOLVE[name](*single))
+        least = one_by_one(name, data, setting, strength).value
+    single = in_single((data, setting, strength))
+    found = quantiles_at_once(*single) if name == "quantile" else one_by_one(name, *single)
+    found = on_the_host(found)
     scale = np.einsum("bn,bn->b", data.sample_weight, np.abs(data.y))
     rounding = 1e-5 * least + 1e-6 * scale / data.sample_weight.sum(axis=1)
     plain = np.arange(len(least)) // EACH != KINDS.index("badly scaled")
@@ -201,47 +215,66 @@ def test_float32_says_how_far_it_came(name):
     assert (found.status == SolutionStatus.CONVERGED).mean() > 0.9
 
 
+def least_absolute_errors(A, y, s):
+    """The coefficients and the mean, as a linear programme."""
+    n, p = A.shape
+    found = linprog(
+        np.append(np.zeros(p), s / s.sum()),
+        A_ub=np.block([[A, -np.eye(n)], [-A, -np.eye(n)]]),
+        b_ub=np.concatenate([y, -y]),
+        bounds=[(None, None)] * p + [(0, None)] * n,
+    )
+    return found.x[:p], found.fun
+
+
 def test_targets_weights_and_no_intercept(x64):
     _, data = make_problem(5, n=30, d=3, k=2, weighted=True, dtype="float64")
     together = solve(data, mae, intercept=False)
     assert together.params.bias is None
-    repeated = np.repeat(np.arange(30), np.asarray(data.sample_weight, int))
+    X, y, s = (np.asarray(column) for column in data[:3])
     for j in range(2):
-        alone = solve(as_dataset(data.X[repeated], data.y[repeated, j]), mae, intercept=False)
-        assert relative_error(together.params.weights[:, j], alone.params.weights) < 1e-10
+        weights, _ = least_absolute_errors(X, y[:, j], s)
+        assert relative_error(together.params.weights[:, j], weights) < 1e-10
 
 
 def test_it_says_whether_the_minimum_is_alone(x64):
     x, even, odd = np.zeros((4, 1)), [1.0, 2.0, 5.0, 9.0], [2.0, 2.0, 2.0, 9.0]
     X = np.arange(4.0)[:, None]
-    line = as_dataset(np.arange(5.0)[:, None], [0.0, 1.0, 2.0, 3.0, 9.0])
-    for data, loss, expected in [
-        (as_dataset(X, even), mse, True),
-        (line, mae, True),
-        (as_dataset(X, odd), mae, False),  # the line through (0, 0.6) with slope 2.1 is as good
-        (as_dataset(x, odd), mae, False),  # no slope is better than another
-        (as_dataset(x, odd), mae + ridge(0.1), True),
-        (as_dataset(x, even), mae + ridge(0.1), False),  # any median will do
-        (line, huber(0.01), True),
-        (as_dataset(X, even), huber(0.01), False),  # four slopes that hold each other
-        (as_dataset(X, odd), epsilon_insensitive(100.0), False),
+    line = np.arange(5.0)[:, None], [0.0, 1.0, 2.0, 3.0, 9.0]
+
+    def solved(X, y, loss, strength):
+        """As five weighted rows and with a ridge, perhaps of 0: one program for each loss."""
+        unseen = 5 - len(X)
+        X, y = np.pad(X, ((0, unseen), (0, 0))), np.pad(y, (0, unseen))
+        return solve(as_dataset(X, y, np.arange(5) < 5 - unseen), loss + ridge(strength))
+
+    for (features, targets), loss, strength, expected in [
+        ((X, even), mse, 0.0, True),
+        (line, mae, 0.0, True),
+        ((X, odd), mae, 0.0, False),  # the line through (0, 0.6) with slope 2.1 is as good
+        ((x, odd), mae, 0.0, False),  # no slope is better than another
+        ((x, odd), mae, 0.1, True),
+        ((x, even), mae, 0.1, False),  # any median will do
+        (line, huber(0.01), 0.0, True),
+        ((X, even), huber(0.01), 0.0, False),  # four slopes that hold each other
+        ((X, odd), epsilon_insensitive(100.0), 0.0, False),
     ]:
-        found = solve(data, loss)
-        assert bool(found.unique) is expected, (data, loss)
+        found = solved(features, targets, loss, strength)
+        assert bool(found.unique) is expected, (features, targets, loss)
         assert int(found.status) == SolutionStatus.CONVERGED
-    middle = solve(as_dataset(x, even), mae + ridge(0.1)).params
+    middle = solved(x, even, mae, 0.1).params
     assert 2.1 < float(middle.bias) < 4.9
 
 
 def test_what_is_not_finite_is_said():
-    X, y = jnp.arange(8.0)[:, None], jnp.arange(8.0).at[3].set(jnp.nan)
-    found = solve(Dataset(X, y), mae)
-    assert int(found.status) == SolutionStatus.NOT_FINITE
-    assert np.isnan(found.params.weights).all()
-    assert np.isinf(found.gap)
-    of_level = jax.jit(lambda level: solve(Dataset(X, X[:, 0]), quantile(level)))
-    assert int(of_level(1.5).status) == SolutionStatus.NOT_FINITE
-    assert int(of_level(0.5).status) == SolutionStatus.CONVERGED
+    data, level, strength = in_single(batch("quantile", seed=1))
+    data.y[0, 3] = np.nan
+    level[1] = 1.5
+    found = on_the_host(quantiles_at_once(data, level, strength))
+    assert (found.status[:2] == SolutionStatus.NOT_FINITE).all()
+    assert np.isnan(found.params.weights[:2]).all()
+    assert np.isinf(found.gap[:2]).all()
+    assert found.status[2] == SolutionStatus.CONVERGED
 
 
 def test_what_did_not_converge_says_how_far_it_may_be(x64, monkeypatch):
@@ -249,48 +282,45 @@ def test_what_did_not_converge_says_how_far_it_may_be(x64, monkeypatch):
     monkeypatch.setattr(interior, "_MOST_ITERATIONS", 4)
     X, y, _ = draw("plain", np.random.default_rng(3), n=26)  # a shape that no other test compiles
     found = solve(as_dataset(X, y), mae)
-    A = np.column_stack([X, np.ones(26)])
-    least = linprog(
-        np.append(np.zeros(D + 1), np.full(26, 1 / 26)),
-        A_ub=np.block([[A, -np.eye(26)], [-A, -np.eye(26)]]),
-        b_ub=np.concatenate([y, -y]),
-        bounds=[(None, None)] * (D + 1) + [(0, None)] * 26,
-    ).fun
+    _, least = least_absolute_errors(np.column_stack([X, np.ones(26)]), y, np.ones(26))
     assert int(found.status) == SolutionStatus.NOT_CONVERGED
     assert int(found.num_iterations) == 4
     assert 0 < found.value - least < found.gap < 0.5 * least
 
 
 @pytest.mark.parametrize("make", [huber, quantile])
-def test_values_have_derivatives(make, x64):
-    _, data = make_problem(7, n=20, d=2, dtype="float64")
+def test_values_have_derivatives_and_parameters_none(make, x64):
+    rng = np.random.default_rng(7)
+    X, y, _ = draw("plain", rng)
+    start = tuple(map(jnp.asarray, (X, y, np.linspace(0.5, 2, N), 0.3, 0.2)))
 
-    def value(X, y, s, setting, strength):
-        return solve(Dataset(X, y, s), make(setting) + ridge(strength)).value
+    def answer(X, y, s, setting, strength):
+        found = solve(Dataset(X, y, s), make(setting) + ridge(strength))
+        return found.value, found.params.bias
 
-    start = (data.X, data.y, jnp.linspace(0.5, 2, 20), 0.3, 0.2)
-    of_value, slopes_of = jax.jit(value), jax.jit(jax.grad(value, (0, 1, 2, 3, 4)))
-    rng = np.random.default_rng(0)
-    for place, slope in enumerate(slopes_of(*start)):
+    @jax.jit
+    def derivatives(*start):
+        """In reverse of the value and of the bias; forward, by the setting, of both."""
+        _, forward = jax.linearize(answer, *start)
+        of_value, of_bias = (
+            jax.linear_transpose(lambda *t, i=i: forward(*t)[i], *start)(jnp.ones(()))
+            for i in (0, 1)
+        )
+        by_setting = [jnp.ones_like(a) if a is start[3] else jnp.zeros_like(a) for a in start]
+        return of_value, of_bias, forward(*by_setting)
+
+    of_value, of_bias, by_setting = derivatives(*start)
+    for place, slope in enumerate(of_value):
         along = rng.normal(size=np.shape(slope))
         ahead, behind = (
-            of_value(*start[:place], start[place] + h * along, *start[place + 1 :])
+            answer(*start[:place], start[place] + h * along, *start[place + 1 :])[0]
             for h in (1e-6, -1e-6)
         )
         expected = float(ahead - behind) / 2e-6
         assert abs(np.sum(slope * along) - expected) < 1e-6 * max(abs(expected), 0.1)
-
-
-@pytest.mark.parametrize("make", [huber, quantile])
-def test_unknown_derivatives_are_nan(make, x64):
-    _, data = make_problem(7, n=20, d=2, dtype="float64")
-
-    def bias(y, setting):
-        return solve(data._replace(y=y), make(setting)).params.bias
-
-    in_reverse = jax.grad(bias)(data.y, 0.3)
-    assert np.isnan(in_reverse).all()
-    assert np.isnan(jax.jvp(lambda setting: bias(data.y, setting), (0.3,), (1.0,))[1])
+    assert relative_error(by_setting[0], of_value[3]) < 1e-12
+    assert np.isnan(by_setting[1])
+    assert all(np.isnan(slopes).all() for slopes in of_bias)
 
 
 def test_refusals():

@@ -39,7 +39,15 @@ class Cauchy(Loss):
         return r / (1 + (r / self.scale) ** 2)
 
 
-SMOOTH = [huber(0.7), log_cosh(), Cauchy()]
+# intercept, precision, strength of ridge
+PLAIN, RIDGED = (True, False, 0.0), (False, True, 0.3)
+
+
+@pytest.fixture(scope="module")
+def weighted():
+    """The examples of most tests, of one shape: what one compiles serves the others."""
+    with jax.enable_x64(True):
+        return make_problem(1, weighted=True, dtype="float64")[1]
 
 
 def flat(params):
@@ -71,33 +79,51 @@ def by_autodiff(loss, params, data, precision):
     return (inverse @ S @ inverse)[order][:, order], jax.grad(value)(vector, data)
 
 
-@pytest.mark.parametrize("loss", SMOOTH, ids=["huber", "log_cosh", "own"])
-def test_the_sandwich_by_hand_and_by_autodiff(loss, x64):
-    _, data = make_problem(1, weighted=True, dtype="float64")
-    for intercept, precision, penalty in [(True, False, 0.0), (False, True, 0.3)]:
-        one = loss + ridge(penalty) if penalty else loss
-        kind = "precision" if precision else "frequency"
-        found = infer(data, one, covariance="hc0", intercept=intercept, weights=kind)
-        expected, gradient = by_autodiff(one, found.params, data, precision)
-        assert np.abs(gradient).max() < 1e-14  # the minimum
-        assert relative_error(found.covariance, expected) < 1e-12
-        assert float(found.distance_to_minimum) < 1e-12
+@pytest.mark.parametrize(
+    ("loss", "case"),
+    [
+        (log_cosh(), PLAIN),
+        (log_cosh(), RIDGED),
+        (huber(0.7), PLAIN),
+        (huber(0.7), RIDGED),
+        (Cauchy(), RIDGED),
+        (Cauchy(), PLAIN),
+    ],
+)
+def test_the_sandwich_by_hand_and_by_autodiff(loss, case, weighted, x64):
+    intercept, precision, strength = case
+    loss = loss + ridge(strength) if strength else loss
+    kind = "precision" if precision else "frequency"
+    found = infer(weighted, loss, covariance="hc0", intercept=intercept, weights=kind)
+    expected, gradient = by_autodiff(loss, found.params, weighted, precision)
+    assert np.abs(gradient).max() < 1e-14  # the minimum
+    assert relative_error(found.covariance, expected) < 1e-12
+    assert float(found.distance_to_minimum) < 1e-12
+
+
+def seen(data):
+    """[total weight] the example of each row that stands for one, a weight being a count."""
+    return np.repeat(np.arange(len(data.X)), np.asarray(data.sample_weight).astype(int))
 
 
 def parts(loss, found, data):
     """A, r, psi and psi' of examples, each as often as it was seen."""
-    s = np.ones(len(data.X)) if data.sample_weight is None else np.asarray(data.sample_weight)
-    index = np.repeat(np.arange(len(data.X)), s.astype(int))
+    index = seen(data)
     A = np.column_stack([np.ones(len(data.X)), data.X])[index]
     r = A @ np.asarray(flat(found.params)) - np.asarray(data.y)[index]
     slope = np.asarray(jax.vmap(jax.grad(loss.psi))(jnp.asarray(r)))
     return A, r, np.asarray(loss.psi(jnp.asarray(r))), slope, index
 
 
+def classical(A, psi, slope):
+    n, p = A.shape
+    k = 1 + p / n * slope.var() / slope.mean() ** 2
+    return k**2 * (psi @ psi) / (n - p) / slope.mean() ** 2 * np.linalg.inv(A.T @ A)
+
+
 @pytest.mark.parametrize("kind", ["classical", "hc1", "hc2", "hc3", "cluster"])
-def test_covariances_in_numpy(kind, x64):
-    _, data = make_problem(1, weighted=True, dtype="float64")
-    loss, clusters = huber(0.7), np.arange(50) // 5
+def test_covariances_in_numpy(kind, weighted, x64):
+    data, loss, clusters = weighted, huber(0.7), np.arange(50) // 5
     given = clusters if kind == "cluster" else None
     found = infer(data, loss, covariance=kind, clusters=given)
     A, r, psi, slope, index = parts(loss, found, data)
@@ -105,9 +131,7 @@ def test_covariances_in_numpy(kind, x64):
     Z = np.linalg.inv((A.T * slope) @ A)
     leverage = np.einsum("ij,jk,ik->i", A, Z, A) * slope
     if kind == "classical":
-        k = 1 + p / n * slope.var() / slope.mean() ** 2
-        factor = k**2 * (psi @ psi) / (n - p) / slope.mean() ** 2
-        expected = factor * np.linalg.inv(A.T @ A)
+        expected = classical(A, psi, slope)
     elif kind == "cluster":
         u = np.array([psi[clusters[index] == g] @ A[clusters[index] == g] for g in range(10)])
         expected = 10 / 9 * (n - 1) / (n - p) * Z @ u.T @ u @ Z
@@ -138,22 +162,15 @@ def density(r, level, y):
     return np.where(np.abs(r / h) <= 1, 0.75 * (1 - (r / h) ** 2), 0) / h
 
 
-@pytest.fixture(scope="module")
-def line():
-    """Weighted examples, and where the absolute errors of a half are least, or nearly."""
-    with jax.enable_x64(True):
-        _, data = make_problem(8, n=60, d=1, weighted=True, dtype="float64")
-        return data, {q: Params(jnp.array([0.3 + q]), jnp.array(1.0 + q)) for q in (0.5, 0.02)}
-
-
 @pytest.mark.parametrize("level", [0.5, 0.02])
-def test_quantiles_in_numpy(level, line, x64):
-    data, given = line
-    params, loss = given[level], quantile(level)
-    index = np.repeat(np.arange(60), np.asarray(data.sample_weight).astype(int))
-    A = np.column_stack([np.ones(60), data.X])[index]
-    r = A @ np.asarray(flat(params)) - np.asarray(data.y)[index]
-    f = density(r, level, np.asarray(data.y)[index])
+def test_quantiles_in_numpy(level, weighted, x64):
+    # Often enough seen for half of them to be on either side of five coefficients.
+    data = weighted._replace(sample_weight=3 * weighted.sample_weight)
+    loss, index = quantile(level), seen(data)
+    A, y = np.column_stack([np.ones(50), data.X])[index], np.asarray(data.y)[index]
+    theta = np.linalg.lstsq(A, y)[0]
+    params, r = Params(jnp.asarray(theta[1:]), jnp.asarray(theta[0])), A @ theta - y
+    f = density(r, level, y)
     found = infer(data, loss, params=params)
     classical = level * (1 - level) / f.mean() ** 2 * np.linalg.inv(A.T @ A)
     assert relative_error(found.covariance, classical) < 1e-12
@@ -172,9 +189,8 @@ def test_quantiles_in_numpy(level, line, x64):
         assert relative_error(both.sparsity, 1 / f.mean()) < 1e-12
 
 
-def test_the_distance_to_the_minimum(x64):
-    _, data = make_problem(2, dtype="float64")
-    loss = log_cosh()
+def test_the_distance_to_the_minimum(weighted, x64):
+    data, loss = weighted, log_cosh()
     best = infer(data, loss, covariance="hc0")
     same = infer(data, loss, covariance="hc0", params=best.params)
     assert relative_error(same.covariance, best.covariance) < 1e-10
@@ -187,51 +203,73 @@ def test_the_distance_to_the_minimum(x64):
     assert "are not at its minimum" in str(found)
 
 
-def test_targets_float32_jit_and_vmap(dtype):
-    _, data = make_problem(2, k=3, dtype=dtype)
+def test_targets_in_either_dtype(x64):
+    _, data = make_problem(2, k=3, weighted=True, dtype="float64")
     loss = huber(0.7)
     found = infer(data, loss, covariance="hc3")
-    limit = 1e-4 if dtype == "float32" else 1e-11
     for j in range(3):
         one = infer(data._replace(y=data.y[:, j]), loss, covariance="hc3")
-        assert relative_error(found.covariance[j], one.covariance) < limit
-        assert relative_error(found.params.weights[:, j], one.params.weights) < limit
-    assert found.covariance.dtype == dtype
-    both = jax.jit(jax.vmap(lambda y: infer(data._replace(y=y), loss, covariance="hc3")))(data.y.T)
-    assert relative_error(both.covariance, found.covariance) < limit
+        assert relative_error(found.covariance[j], one.covariance) < 1e-11
+        assert relative_error(found.params.weights[:, j], one.params.weights) < 1e-11
+    with jax.enable_x64(False):
+        single = infer(jax.tree.map(jnp.float32, data), loss, covariance="hc3")
+    assert single.covariance.dtype == "float32"
+    assert relative_error(single.covariance, found.covariance) < 1e-4
+    assert relative_error(single.params, found.params) < 1e-4
 
 
-def test_badly_scaled_and_missing_features(x64):
-    _, data = make_problem(3, dtype="float64")
-    loss, scales = huber(0.7), np.array([1e-8, 1.0, 1e6, 1.0])
+def test_jit_and_vmap(weighted, x64):
+    """In float64, where eager programs are shared with the other tests."""
+    several = jnp.stack([weighted.y, 1 - weighted.y])
+
+    @jax.jit
+    @jax.vmap
+    def mapped(y):
+        return infer(weighted._replace(y=y), huber(0.7), covariance="hc3")
+
+    for y, found in zip(several, mapped(several).covariance, strict=True):
+        alone = infer(weighted._replace(y=y), huber(0.7), covariance="hc3")
+        assert relative_error(found, alone.covariance) < 1e-11
+
+
+def test_badly_scaled_and_missing_features(weighted, x64):
+    data, loss, scales = weighted, huber(0.7), np.array([1e-8, 1.0, 1e6, 1.0])
     moved = data._replace(X=data.X * scales[None] + np.array([[0, 0, 1e9, 0]]))
     one, other = infer(data, loss), infer(moved, loss)
     assert relative_error(other.statistics.weights, one.statistics.weights) < 1e-8
     twice = data._replace(X=data.X.at[:, 1].set(2 * data.X[:, 0]))
     found = infer(twice, loss)
     assert np.isnan(found.params.weights).tolist() == [True, True, False, False]
-    without = infer(data._replace(X=jnp.delete(data.X, 1, axis=1)), loss)
-    kept = found.standard_errors.weights[2:], without.standard_errors.weights[1:]
-    assert relative_error(*kept) < 1e-10
-    assert int(found.degrees_of_freedom) == 46
+    # Beside the fit without the second column, in NumPy.
+    A = np.delete(np.column_stack([np.ones(50), data.X])[seen(data)], 2, axis=1)
+    y = np.asarray(data.y)[seen(data)]
+    theta = np.linalg.lstsq(A, y)[0]
+    for _ in range(50):
+        r = A @ theta - y
+        psi, slope = np.clip(r, -0.7, 0.7), np.where(abs(r) < 0.7, 1.0, 0.0)
+        theta = theta - np.linalg.solve((A.T * slope) @ A, A.T @ psi)
+    expected = np.sqrt(np.diag(classical(A, psi, slope)))
+    assert relative_error(found.params.weights[2:], theta[2:]) < 1e-10
+    assert relative_error(found.standard_errors.weights[2:], expected[2:]) < 1e-10
+    assert int(found.degrees_of_freedom) == len(y) - 4
 
 
 def test_few_examples_within_the_parabola(x64):
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(200, 3))
-    data = as_dataset(X, X @ [1.0, 2.0, 3.0] + rng.standard_cauchy(200))
-    for loss in (huber(0.01), Cauchy(0.1)):
-        found = infer(data, loss)
+    X, ones = rng.normal(size=(50, 4)), np.ones(50)
+    data = as_dataset(X, X @ [1.0, 2.0, 3.0, 4.0] + rng.standard_cauchy(50), ones)
+    for loss, kind in [(huber(0.01), "classical"), (Cauchy(0.1), "hc0")]:
+        found = infer(data, loss, covariance=kind)
         assert np.abs(np.asarray(flat(jax.grad(loss)(found.params, data)))).max() < 1e-13
 
 
+@pytest.mark.parametrize("loss", [mae, quantile(0.7) + ridge(0.1)], ids=["mae", "quantile"])
 @pytest.mark.parametrize("intercept", [True, False])
-def test_losses_that_jump_are_minimised(intercept):
-    _, data = make_problem(6, n=60)
-    for loss in (mae, quantile(0.7) + ridge(0.1)):
-        params = solve(data, loss, intercept=intercept).params
-        found = infer(data, loss, intercept=intercept)
-        assert_same_bits(found, infer(data, loss, params=params, intercept=intercept))
+def test_losses_that_jump_are_minimised(intercept, loss):
+    _, data = make_problem(6)
+    params = solve(data, loss, intercept=intercept).params
+    found = infer(data, loss, intercept=intercept)
+    assert_same_bits(found, infer(data, loss, params=params, intercept=intercept))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,8 +301,10 @@ def test_bad_input():
         infer(data, mae, params=data)
 
 
-def test_a_tube_has_two_kinks(x64):
-    _, data = make_problem(4, dtype="float64")
-    found = infer(data, epsilon_insensitive(0.1), params=infer(data).params, covariance="hc1")
+def test_a_tube_has_two_kinks(weighted, x64):
+    A = np.column_stack([np.ones(50), weighted.X])[seen(weighted)]
+    theta = jnp.asarray(np.linalg.lstsq(A, np.asarray(weighted.y)[seen(weighted)])[0])
+    params = Params(theta[1:], theta[0])
+    found = infer(weighted, epsilon_insensitive(0.1), params=params, covariance="hc1")
     assert np.isfinite(found.standard_errors.weights).all()
     assert np.isnan(found.sparsity)
