@@ -155,13 +155,14 @@ def draw_path(ax: Axes, points: Float[np.ndarray, "m 2"], i: int, label: str | N
 def in_sight(
     ax: Axes, points: Float[np.ndarray, "m 2"]
 ) -> tuple[Float[np.ndarray, "seen 2"], bool]:
-    """`(points, leaves)`: a path up to the edge where it leaves the window for good, if it does."""
+    """`(points, leaves)`: all of a path, or up to the edge it first crosses, if it ends beyond."""
     low, high = np.transpose([ax.get_xlim(), ax.get_ylim()])
     inside = ((points >= low) & (points <= high)).all(axis=1)
     if inside[-1] or not inside.any():
         far = 1000 * (high - low)  # as near as drawing needs
         return np.clip(points, low - far, high + far), False
-    last = int(np.flatnonzero(inside)[-1])
+    first = int(np.argmax(inside))
+    last = first + int(np.argmin(inside[first:])) - 1
     move = points[last + 1] - points[last]
     room = np.where(move > 0, high - points[last], low - points[last])
     share = np.min(room[move != 0] / move[move != 0])
