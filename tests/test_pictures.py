@@ -10,7 +10,14 @@ import pytest
 from linreg_jax import Params, as_dataset, fit, mse
 from linreg_jax._plotting.drawing import palette_of
 from linreg_jax._plotting.ticks import NumberFormatter, number_text
-from linreg_jax.plotting import plot_fit, plot_losses, plot_summary, plot_surface, save_picture
+from linreg_jax.plotting import (
+    animate,
+    plot_fit,
+    plot_losses,
+    plot_summary,
+    plot_surface,
+    save_picture,
+)
 from tests.test_plotting import assert_well_laid_out
 
 mpl.use("agg")
@@ -152,3 +159,9 @@ def test_a_saved_picture_holds_its_text_as_text(prices, tmp_path):
     with pytest.raises(ValueError, match="not supported"):
         save_picture(ax, tmp_path / "a.xyz")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.pdf", "a.png", "losses.svg"]
+
+
+def test_a_film_of_an_exploding_run_goes_on_after_it_has_left(prices, tmp_path):
+    data, runs = prices
+    path = animate(runs[1], data, tmp_path / "run.gif", over=("bias", 0), num_frames=4)
+    assert path.read_bytes().startswith(b"GIF89a")

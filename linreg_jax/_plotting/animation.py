@@ -82,10 +82,12 @@ def animate(
     title = figure.suptitle("step 0", fontfamily="monospace")
     first_step = int(fit.state.step) - int(fit.num_steps)
 
+    num_marks = min(len(drawn.points) - (drawn.arrow is not None), MOST_MARKERS)
+
     def show(i: int) -> None:
         for part in (drawn.halo, drawn.line):
             part.set_data(*drawn.points[: i + 1].T)
-        drawn.line.set_markevery(list(range(min(i + 1, MOST_MARKERS))))
+        drawn.line.set_markevery(list(range(min(i + 1, num_marks))))
         if drawn.arrow is not None:
             drawn.arrow.set_visible(i + 1 >= len(drawn.points))
         last = i == len(points) - 1
