@@ -21,10 +21,23 @@ class SquaredError(Loss):
     All have the same minimum; a learning rate for one suits another after it is scaled the other
     way.
 
+    Elsewhere: `torch.nn.MSELoss()` and `optax.squared_error(...).mean()` are `mse`, with the same
+    learning rate; `optax.l2_loss(...).mean()`, the "1/2m" cost of courses and scikit-learn's
+    `Lasso` and `SGDRegressor` are `half_mse`; `torch.nn.MSELoss(reduction="sum")` and
+    scikit-learn's `Ridge` are `sse`.
+
     Attributes:
       scale: what multiplies r².
       reduction: "mean" or "sum" over the examples.
       penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+
+    Example:
+      >>> data = Dataset(X=jnp.array([[0.0], [2.0], [4.0]]), y=jnp.array([30.0, 40.0, 50.0]))
+      >>> params = Params(jnp.array([1.0]), jnp.array(0.0))
+      >>> float(half_sse(params, data)), jax.grad(half_sse)(params, data).weights.tolist()
+      (2230.0, [-260.0])
+      >>> [f"{loss(params, data):.2f}" for loss in (mse, half_mse, sse)]
+      ['1486.67', '743.33', '4460.00']
     """
 
     scale: float = dataclasses.field(default=1.0, metadata={"static": True})

@@ -35,11 +35,12 @@ def _run(parser: ArgumentParser, argv: list[str] | None) -> int:
     # JAX takes most of a second to import, so only what computes waits for it: a word such as
     # --help does not, and neither does a wrong option (but for --loss).
     arguments = parser.parse_args(argv)
-    of_hubble = (arguments.hubble_seed, arguments.hubble_plot, arguments.hubble_float64 or None)
+    flags = (arguments.hubble_float64, arguments.hubble_tour)
+    of_hubble = (arguments.hubble_seed, arguments.hubble_plot, *(flag or None for flag in flags))
     if arguments.command == "demonstration":
         arguments.float64 = arguments.hubble_float64
     elif any(value is not None for value in of_hubble):
-        parser.error("--seed, --float64 and --plot stand behind the command they belong to")
+        parser.error("--seed, --float64, --plot and --tour stand behind the command they belong to")
     if not arguments.no_cache:
         keep_programs()
     if "loss" in arguments:

@@ -1,4 +1,6 @@
-"""The table of losses: a penalty rho of each residual, its derivative psi by hand.
+"""The table of losses, long because the help of each one is whole by itself.
+
+Each is a penalty rho of every residual, with its derivative psi by hand:
 
 | name                       | rho(r)                            | psi(r)                      |
 |----------------------------|-----------------------------------|-----------------------------|
@@ -42,11 +44,21 @@ from linreg_jax._validation import (
 class AbsoluteError(Loss):
     """The absolute error, `mae`: Σ s abs(r) / Σ s, whose minimiser is the median.
 
-    rho(r) = abs(r) and psi(r) = sign(r), 0 at 0, where automatic differentiation gives 0 too.
+    rho(r) = abs(r) and psi(r) = sign(r), 0 at 0, where automatic differentiation gives 0 too. The
+    gradient of the weights is Xᵀ(s sign(r)) / Σ s, that of the bias Σ s sign(r) / Σ s.
+
+    Elsewhere: `torch.nn.L1Loss()`; twice what scikit-learn's `QuantileRegressor(quantile=0.5)`
+    minimises, which is `quantile(0.5)`; optax has none.
 
     Attributes:
       reduction: "mean" or "sum" over the examples.
       penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+
+    Example:
+      >>> data = Dataset(X=jnp.array([[0.0], [2.0], [4.0]]), y=jnp.array([30.0, 40.0, 50.0]))
+      >>> params = Params(jnp.array([1.0]), jnp.array(0.0))
+      >>> float(mae(params, data)), jax.grad(mae)(params, data).weights.tolist()
+      (38.0, [-2.0])
     """
 
     is_piecewise_quadratic = True
@@ -72,10 +84,22 @@ class Huber(Loss):
     rho(r) = r²/2 where abs(r) ≤ delta, delta (abs(r) - delta/2) beyond; psi(r) = r clipped to
     [-delta, delta].
 
+    The gradient of the weights is Xᵀ(s psi(r)) / Σ s, that of the bias Σ s psi(r) / Σ s.
+
+    Elsewhere: `torch.nn.HuberLoss(delta=delta)`, `optax.huber_loss(..., delta=delta).mean()`; delta
+    times `torch.nn.SmoothL1Loss(beta=delta)`. scikit-learn's `HuberRegressor(epsilon=e)` has delta
+    = e times a scale that it estimates, and adds `ridge` (its alpha) to a sum.
+
     Attributes:
       delta: where the parabola becomes a line, in the units of the targets.
       reduction: "mean" or "sum" over the examples.
       penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+
+    Example:
+      >>> data = Dataset(X=jnp.array([[1.0], [2.0]]), y=jnp.array([0.0, 6.0]))
+      >>> params = Params(jnp.array([2.0]), jnp.array(0.0))  # residuals 2, -2
+      >>> float(huber(1.0)(params, data)), jax.grad(huber(1.0))(params, data).weights.tolist()
+      (1.5, [-0.5])
     """
 
     delta: float | Array = 1.0
@@ -107,10 +131,22 @@ class Quantile(Loss):
     rho(r) = (1 - level) r where the prediction is too high, -level r where it is too low; psi(r) =
     1 - level above, -level below, 0 at 0.
 
+    The gradient of the weights is Xᵀ(s psi(r)) / Σ s, that of the bias Σ s psi(r) / Σ s.
+
+    Elsewhere: scikit-learn's `QuantileRegressor(quantile=level, alpha=a)` minimises this plus
+    `lasso(a)`, `mean_pinball_loss(..., alpha=level)` is its value; torch and optax have none.
+
     Attributes:
       level: the share of targets that should lie below the prediction.
       reduction: "mean" or "sum" over the examples.
       penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+
+    Example:
+      >>> data = Dataset(X=jnp.array([[1.0], [2.0]]), y=jnp.array([0.0, 6.0]))
+      >>> params = Params(jnp.array([2.0]), jnp.array(0.0))  # residuals 2, -2
+      >>> loss = quantile(0.75)
+      >>> float(loss(params, data)), jax.grad(loss)(params, data).weights.tolist()
+      (1.0, [-0.625])
     """
 
     level: float | Array = 0.5
@@ -138,9 +174,20 @@ class LogCosh(Loss):
 
     rho(r) = log cosh r and psi(r) = tanh r.
 
+    The gradient of the weights is Xᵀ(s tanh r) / Σ s, that of the bias Σ s tanh(r) / Σ s.
+
+    Elsewhere: `optax.log_cosh(...).mean()`; torch and scikit-learn have none.
+
     Attributes:
       reduction: "mean" or "sum" over the examples.
       penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+
+    Example:
+      >>> data = Dataset(X=jnp.array([[1.0], [2.0]]), y=jnp.array([0.0, 6.0]))
+      >>> params = Params(jnp.array([2.0]), jnp.array(0.0))  # residuals 2, -2
+      >>> value, gradient = jax.value_and_grad(log_cosh())(params, data)
+      >>> f"{value:.4f}", f"{gradient.weights[0]:.4f}"  # log cosh 2, -tanh(2) / 2
+      ('1.3250', '-0.4820')
     """
 
     is_convex = True
@@ -167,10 +214,22 @@ class EpsilonInsensitive(Loss):
 
     rho(r) = max(abs(r) - epsilon, 0); psi(r) = sign(r) outside the tube, 0 inside and on its edge.
 
+    The gradient of the weights is Xᵀ(s psi(r)) / Σ s, that of the bias Σ s psi(r) / Σ s.
+
+    Elsewhere: scikit-learn's `SGDRegressor(loss="epsilon_insensitive", epsilon=epsilon, alpha=a)`
+    minimises this and `ridge(a / 2)`; torch and optax have none.
+
     Attributes:
       epsilon: half the width of the tube that costs nothing, in the units of the targets.
       reduction: "mean" or "sum" over the examples.
       penalties: what `+ ridge(...)` and `+ lasso(...)` added.
+
+    Example:
+      >>> data = Dataset(X=jnp.array([[1.0], [2.0]]), y=jnp.array([0.0, 6.0]))
+      >>> params = Params(jnp.array([2.0]), jnp.array(0.0))  # residuals 2, -2
+      >>> loss = epsilon_insensitive(0.5)
+      >>> float(loss(params, data)), jax.grad(loss)(params, data).weights.tolist()
+      (1.5, [-0.5])
     """
 
     epsilon: float | Array = 0.1
@@ -209,7 +268,8 @@ def huber(delta: ArrayLike = 1.0) -> Huber:
     """Squared near the target, linear far from it; the mean over the examples.
 
     r²/2 where abs(r) ≤ delta, delta (abs(r) - delta/2) beyond, as `torch.nn.HuberLoss`. Source:
-    Huber 1964, Annals of Mathematical Statistics 35.
+    Huber 1964, Annals of Mathematical Statistics 35. The derivative is r clipped to [-delta,
+    delta]; `help(huber(1.0))` has the gradient, and what scikit-learn and optax call it.
 
     Args:
       delta: where the parabola ends, in the units of the targets; more than 0. May be traced.
@@ -228,7 +288,8 @@ def quantile(level: ArrayLike = 0.5) -> Quantile:
     """The pinball loss, whose minimiser is a quantile; the mean over the examples.
 
     (1 - level) r where the prediction is too high, -level r where it is too low. Source: Koenker
-    and Bassett 1978, Econometrica 46.
+    and Bassett 1978, Econometrica 46. The derivative is 1 - level or -level, 0 at 0;
+    `help(quantile(0.5))` has the gradient, and what scikit-learn calls it.
 
     Args:
       level: the share of targets that should lie below, between 0 and 1. May be traced.
@@ -247,6 +308,8 @@ def quantile(level: ArrayLike = 0.5) -> Quantile:
 def log_cosh() -> LogCosh:
     """log cosh r, smooth everywhere: r²/2 near 0, abs(r) - log 2 far out; the mean.
 
+    The derivative is tanh r; `help(log_cosh())` has the gradient, and what optax calls it.
+
     Example:
       >>> log_cosh().rho(jnp.array([0.0, 100.0])).round(4).tolist()
       [0.0, 99.3069...]
@@ -256,6 +319,9 @@ def log_cosh() -> LogCosh:
 
 def epsilon_insensitive(epsilon: ArrayLike = 0.1) -> EpsilonInsensitive:
     """max(abs(r) - epsilon, 0), the loss of support vector regression; the mean over the examples.
+
+    The derivative is sign(r) outside the tube, 0 inside; `help(epsilon_insensitive(0.1))` has the
+    gradient, and what scikit-learn calls it.
 
     Args:
       epsilon: half the width of the tube, in the units of the targets; at least 0. May be traced.

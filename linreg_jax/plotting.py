@@ -2,7 +2,8 @@
 
 Every function takes results and draws into the Axes it is given, or into a new figure, and returns
 the Axes. The colours are those of Okabe and Ito (2008), told apart by colour-blind eyes; line
-styles and markers differ too, so that a grey print can be read.
+styles and markers differ too, so that a grey print can be read. On a dark background, such as that
+of `plt.style.use("dark_background")`, they are its own. `save_picture` writes text as text.
 """
 
 from collections.abc import Sequence
@@ -12,18 +13,16 @@ from matplotlib.axes import Axes
 
 from linreg_jax._plotting.animation import animate, film_writer
 from linreg_jax._plotting.drawing import (
-    BLACK,
-    BLUE,
-    GREEN,
-    VERMILLION,
     axes_or_new,
     legend_above,
     names_of,
+    palette_of,
     tidy,
 )
 from linreg_jax._plotting.fit_picture import FitPicture
 from linreg_jax._plotting.loss_curves import plot_losses
 from linreg_jax._plotting.rate_plots import plot_learning_rates
+from linreg_jax._plotting.summary import plot_summary, save_picture
 from linreg_jax._plotting.surface_plots import plot_surface
 from linreg_jax._plotting.weight_paths import plot_lasso_path
 from linreg_jax._plotting.worth_plots import (
@@ -48,7 +47,9 @@ __all__ = [
     "plot_losses",
     "plot_quantiles",
     "plot_residuals",
+    "plot_summary",
     "plot_surface",
+    "save_picture",
 ]
 
 
@@ -101,6 +102,7 @@ def plot_gradient_check(report: GradientReport, *, ax: Axes | None = None) -> Ax
       'log'
     """
     ax = axes_or_new(ax)
+    colours = palette_of(ax)
     compared = report.comparisons[::-1]  # the first one on top
     heights = np.arange(len(compared))
     bounds = np.array([one.bound for one in compared])
@@ -108,12 +110,14 @@ def plot_gradient_check(report: GradientReport, *, ax: Axes | None = None) -> Ax
     least = np.min([*bounds[bounds > 0], *errors[errors > 0]], initial=1.0) / 10
     shown = np.where(np.isfinite(errors), np.maximum(errors, least), bounds * 1e3)
     ok = np.array([one.ok for one in compared])
-    ax.hlines(heights, np.minimum(shown, bounds), np.maximum(shown, bounds), color="0.8", zorder=1)
-    ax.plot(bounds, heights, "|", color=BLACK, markersize=16, markeredgewidth=2, label="bound")
+    ax.hlines(heights, np.minimum(shown, bounds), np.maximum(shown, bounds), color=colours.grid)
+    ax.plot(
+        bounds, heights, "|", color=colours.ink, markersize=16, markeredgewidth=2, label="bound"
+    )
     for chosen, marker, colour, label in [
-        (ok & (errors > 0), "o", BLUE, "apart, within the bound"),
-        (ok & (errors == 0), "<", GREEN, "equal to the last bit"),
-        (~ok, "X", VERMILLION, "wrong"),
+        (ok & (errors > 0), "o", colours.second, "apart, within the bound"),
+        (ok & (errors == 0), "<", colours.good, "equal to the last bit"),
+        (~ok, "X", colours.first, "wrong"),
     ]:
         if chosen.any():
             ax.plot(shown[chosen], heights[chosen], marker, color=colour, markersize=8, label=label)

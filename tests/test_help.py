@@ -55,3 +55,13 @@ def test_help_of_a_status_lists_what_a_run_may_end_as():
     told = inspect.getdoc(Status).split("Attributes:")[1]
     for status in Status:
         assert f"{status.name}: " in told
+
+
+@pytest.mark.parametrize(
+    "loss", [mse, mae, huber(1.0), quantile(0.5), log_cosh(), epsilon_insensitive(0.1)], ids=str
+)
+def test_help_of_a_loss_has_its_gradient_its_names_elsewhere_and_an_example(loss):
+    told = inspect.getdoc(type(loss))
+    for part in ("gradient of the weights", "Elsewhere: ", "Example:", ">>> "):
+        assert part in told
+    assert any(package in told for package in ("torch", "optax", "scikit-learn"))

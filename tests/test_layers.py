@@ -32,7 +32,8 @@ MODULES = modules()
 
 def sections() -> list[list[str]]:
     """The modules in each section of the map, from the bottom up."""
-    parts = re.split(r"^## .*$", MAP.read_text("utf-8"), flags=re.MULTILINE)[1:]
+    the_map = MAP.read_text("utf-8").split("# A map of the package\n")[1]
+    parts = re.split(r"^## .*$", the_map, flags=re.MULTILINE)[1:]
     return [re.findall(r"^- \[[^]]*\]\(([^)]*)\.py\): ", part, re.MULTILINE) for part in parts]
 
 

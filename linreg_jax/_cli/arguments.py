@@ -89,6 +89,7 @@ def _add_demonstration(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw the fit and its loss surface",
     )
+    parser.add_argument("--tour", dest="hubble_tour", action="store_true", help=texts.TOUR)
     _add_no_cache(parser, default=False)
     parser.set_defaults(command="demonstration")
 

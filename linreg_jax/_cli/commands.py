@@ -41,6 +41,8 @@ def demonstration(arguments: Namespace) -> int:
     from linreg_jax.demonstration import demonstrate
 
     path = arguments.hubble_plot
+    if arguments.hubble_tour:
+        return _tour(arguments, path)
     if path is not None:  # before the report, whose reader may have read enough
         require_outputs([], [path])
         _pictures(arguments, path).draw_hubble(path)
@@ -48,6 +50,16 @@ def demonstration(arguments: Namespace) -> int:
     if path is not None:
         show(f"\npicture: {path}")
     return code
+
+
+def _tour(arguments: Namespace, path: str | None) -> int:
+    """The tour, whose pictures need matplotlib only where they are asked for."""
+    from linreg_jax.tour import PICTURE, tour
+
+    if path is not None:
+        require_outputs([], [path])
+        _pictures(arguments, path)
+    return tour(PICTURE if path is None else path)
 
 
 def fit(arguments: Namespace) -> int:

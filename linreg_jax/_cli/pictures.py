@@ -1,7 +1,6 @@
 """The pictures that the command line draws, into files."""
 
 import functools
-import io
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ from matplotlib.figure import Figure
 
 from linreg_jax import plotting
 from linreg_jax._cli.job import Job, is_smooth, recorded_every, steps_to_take, train
-from linreg_jax._files import write_whole
 from linreg_jax._plotting.rate_plots import rate_axes
 from linreg_jax._training.result import Fit
 from linreg_jax.checking import check_gradients
@@ -207,6 +205,4 @@ def _over(names: Sequence[str], job: Job) -> Over:
 
 
 def _write(figure: Figure, path: str) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format=Path(path).suffix.lower().lstrip("."), dpi=150)
-    write_whole(path, [picture.getvalue()])
+    plotting.save_picture(figure, path)

@@ -5,9 +5,12 @@ Linear regression on your own data: reads a CSV or .npz file, trains by gradient
 descent, and sets the exact answer beside it. Without a command: Hubble's nebulae
 of 1929, their gradients four ways, a verdict on learning rates, a fit."""
 
+TOUR = "explain gradient descent step by step, ending in pictures, tour.png or --plot FILE"
+
 EXAMPLES = """\
 examples:
   linreg-jax
+  linreg-jax --tour
   linreg-jax fit houses.csv --target price --save houses.model
   linreg-jax predict new.csv --model houses.model --out prices.csv
   linreg-jax diagnose houses.csv --target price

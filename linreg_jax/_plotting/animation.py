@@ -1,24 +1,27 @@
 """`animate`: a run, frame by frame."""
 
+import io
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from linreg_jax._files import write_whole
-from linreg_jax._plotting.drawing import names_of
+from linreg_jax._plotting.drawing import by_number, names_of
 from linreg_jax._plotting.fit_picture import FitPicture
 from linreg_jax._plotting.surface import LossFunction, Over, make_surface, walked
 from linreg_jax._plotting.surface_plots import (
     MOST_MARKERS,
     draw_path,
     draw_surface,
-    in_sight,
     mark_minimum,
 )
 from linreg_jax._training.result import Fit
@@ -66,31 +69,72 @@ def animate(
     """
     writer = film_writer(path := Path(path), frames_per_second)
     names = names_of(feature_names, data.X.shape[1])
-    surface = make_surface(loss, data, [fit], over)
+    surface = make_surface(loss, data, [fit], by_number(over, names))
     points = walked(fit, surface.over)
 
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     draw_surface(left, surface, names)
-    halo, line = draw_path(left, points, 0, None)
-    mark_minimum(left, surface)
+    drawn = draw_path(left, points, 0, None)
+    star = mark_minimum(left, surface)
     picture = FitPicture(right, data, names, target_name)
     picture.show(fit.state.params)
-    seen = in_sight(left, points)
+    title = figure.suptitle("step 0", fontfamily="monospace")
     first_step = int(fit.state.step) - int(fit.num_steps)
 
+    num_marks = min(len(drawn.points) - (drawn.arrow is not None), MOST_MARKERS)
+
     def show(i: int) -> None:
-        for part in (halo, line):
-            part.set_data(*seen[: i + 1].T)
-        line.set_markevery(list(range(min(i + 1, MOST_MARKERS))))
+        for part in (drawn.halo, drawn.line):
+            part.set_data(*drawn.points[: i + 1].T)
+        drawn.line.set_markevery(list(range(min(i + 1, num_marks))))
+        if drawn.arrow is not None:
+            drawn.arrow.set_visible(i + 1 >= len(drawn.points))
         last = i == len(points) - 1
         picture.show(fit.state.params if last else _iterate(fit, i), rescale=False)
         taken = int(fit.num_steps) if last else i * record_every
-        figure.suptitle(f"step {first_step + taken}", fontfamily="monospace")
+        title.set_text(f"step {first_step + taken}")
 
-    frames = _frames(len(points), num_frames, frames_per_second)
-    write_whole(path, [_film(figure, writer, path.suffix.lower(), frames, show)])
+    arrows = [] if drawn.arrow is None else [drawn.arrow]
+    moving = [drawn.halo, drawn.line, *arrows, star, *picture.moving, title]
+    frames = _frames(len(points), num_frames)
+    if path.suffix.lower() == ".gif":
+        film = _gif(_rendered(figure, moving, frames, show), frames_per_second)
+    else:
+        frames += [frames[-1]] * frames_per_second
+        film = _film(figure, writer, path.suffix.lower(), frames, show)
+    write_whole(path, [film])
     return path
+
+
+def _rendered(
+    figure: Figure, moving: Sequence[Artist], frames: Sequence[int], show: Callable[[int], None]
+) -> Iterator[Image.Image]:
+    """Each frame: what stands still is drawn once, and what moves on top of it."""
+    canvas = FigureCanvasAgg(figure)
+    for artist in moving:
+        artist.set_animated(True)
+    canvas.draw()
+    figure.set_layout_engine("none")  # which has done its work, and would do it for every frame
+    background = canvas.copy_from_bbox(figure.bbox)
+    renderer = canvas.get_renderer()
+    for frame in frames:
+        show(frame)
+        canvas.restore_region(background)
+        for artist in moving:
+            artist.draw(renderer)
+        yield Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def _gif(images: Iterable[Image.Image], frames_per_second: int) -> bytes:
+    """A GIF that holds its last image for a second; all share the palette of the last."""
+    shown = list(images)
+    palette = shown[-1].quantize(256, Image.Quantize.FASTOCTREE)
+    first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in shown)
+    durations = [round(1000 / frames_per_second)] * len(rest) + [1000]
+    film = io.BytesIO()
+    first.save(film, "gif", save_all=True, append_images=rest, duration=durations, loop=0)
+    return film.getvalue()
 
 
 def _film(
@@ -131,8 +175,8 @@ def _iterate(fit: Fit, i: int) -> Params:
     return iterate
 
 
-def _frames(num_points: int, num_frames: int, frames_per_second: int) -> list[int]:
-    """Which iterates to show: every one at first, then ever fewer; the last one for a second."""
+def _frames(num_points: int, num_frames: int) -> list[int]:
+    """Which iterates to show: every one at first, then ever fewer."""
     spread = np.geomspace(1, num_points, num_frames) - 1
-    chosen = np.unique(np.round(spread).astype(int)).tolist()
-    return [*chosen, *[num_points - 1] * frames_per_second]
+    chosen: list[int] = np.unique(np.round(spread).astype(int)).tolist()
+    return chosen

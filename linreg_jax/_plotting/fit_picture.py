@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from linreg_jax._plotting.drawing import BLUE, VERMILLION, legend_above, some_rows, tidy
+from linreg_jax._plotting.drawing import legend_above, palette_of, some_rows, tidy
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.model import Params, check_params, predict
 
@@ -19,6 +20,7 @@ class FitPicture:
 
     Attributes:
       ax: where it is drawn.
+      moving: what `show` moves, and what lies above it, from the bottom up.
     """
 
     def __init__(self, ax: Axes, data: Dataset, names: Sequence[str], target_name: str) -> None:
@@ -35,24 +37,33 @@ class FitPicture:
         low, high = across.min(), across.max()
         margin = _MARGIN * (high - low if high > low else 1.0)
         self._ends = np.array([low - margin, high + margin])
-        few = len(rows) <= _MOST_RESIDUALS
-        (self._points,) = ax.plot(
-            across, self._y, "o", color=BLUE, markersize=4 if few else 2, label=shown, zorder=3
-        )
-        label = "prediction" if self._is_line else "predicted = observed"
-        (self._line,) = ax.plot(
-            self._ends, self._ends, "-" if self._is_line else "--", color=VERMILLION, label=label
-        )
-        self._residuals = LineCollection([], colors="0.5", linewidths=0.8, label="residuals")
-        if few:
-            ax.add_collection(self._residuals)
         self._across = across
+        self._draw(shown)
         ax.set_xlim(*self._ends)
         if self._is_line:
             tidy(ax, names[0], target_name)
         else:
             tidy(ax, f"observed {target_name}", f"predicted {target_name}")
         legend_above(ax)
+
+    def _draw(self, shown: str) -> None:
+        """The points, the line, and the residuals where they would not hide the points."""
+        few, colours = len(self._y) <= _MOST_RESIDUALS, palette_of(self.ax)
+        size = 4 if few else 2
+        (self._points,) = self.ax.plot(
+            self._across, self._y, "o", color=colours.second, markersize=size, label=shown, zorder=3
+        )
+        label = "prediction" if self._is_line else "predicted = observed"
+        style = "-" if self._is_line else "--"
+        (self._line,) = self.ax.plot(
+            self._ends, self._ends, style, color=colours.first, label=label
+        )
+        self._residuals = LineCollection(
+            [], colors=colours.faint, linewidths=0.8, label="residuals"
+        )
+        if few:
+            self.ax.add_collection(self._residuals)
+        self.moving: list[Artist] = [*([self._residuals] if few else []), self._line, self._points]
 
     def show(self, params: Params, *, rescale: bool = True) -> None:
         """Moves the picture to other parameters; `rescale` chooses the vertical range anew."""

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from linreg_jax._plotting.drawing import (
-    BLACK,
     MARKERS,
     axes_or_new,
     legend_above,
+    palette_of,
     style_of,
     tidy,
 )
 from linreg_jax._plotting.runs import as_fits, labels_of
+from linreg_jax._plotting.ticks import readable_ticks
 from linreg_jax._training.result import Fit, Status
 from linreg_jax._typing import Array, Float
 
@@ -70,9 +70,8 @@ def plot_losses(
         drawn = np.concatenate([_drawable(run.losses) for run in runs])
         starts = [float(run.losses[0]) for run in runs]
         ax.set_ylim(np.nanmin(drawn) / 2, _HEADROOM * max(starts))
-    if steps_per_epoch is None:
-        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     tidy(ax, "step" if steps_per_epoch is None else "epoch", loss_name)
+    readable_ticks(ax, integer=steps_per_epoch is None)
     legend_above(ax)
     return ax
 
@@ -81,7 +80,7 @@ def _draw_run(
     ax: Axes, run: Fit, i: int, label: str, record_every: int, steps_per_epoch: int | None
 ) -> None:
     """The i-th run: its losses, those of validation, and where it diverged."""
-    style, unit = style_of(i), steps_per_epoch or 1
+    style, unit = style_of(ax, i), steps_per_epoch or 1
     first = int(run.state.step) - int(run.num_steps)
     losses = _drawable(run.losses)
     steps = (first + record_every * np.arange(len(losses))) / unit
@@ -107,7 +106,7 @@ def _draw_run(
             np.fmin(losses[last], _HEADROOM / 3 * losses[0]),
             "X",
             color=style["color"],
-            markeredgecolor=BLACK,
+            markeredgecolor=palette_of(ax).ink,
             markersize=9,
             clip_on=False,
             zorder=4,

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
 from linreg_jax._plotting.drawing import (
-    BLACK,
-    COLOURS,
     MARKERS,
+    by_number,
     legend_above,
     names_of,
+    palette_of,
     tidy,
 )
 from linreg_jax._plotting.surface import (
@@ -27,6 +27,7 @@ from linreg_jax._plotting.surface import (
     walked,
 )
 from linreg_jax._plotting.surface_plots import draw_path, draw_surface, mark_minimum
+from linreg_jax._plotting.ticks import number_text
 from linreg_jax._training.result import Fit, Status
 from linreg_jax._typing import Array, Float
 from linreg_jax.compression import compress
@@ -87,10 +88,10 @@ def plot_learning_rates(
         fit(loss, start, small, learning_rate=rate, num_steps=num_steps, record_params=True)
         for rate in rates
     ]
-    surface = make_surface(loss, data, runs, over)
+    surface = make_surface(loss, data, runs, by_number(over, names))
     for i, (run, rate) in enumerate(zip(runs, rates, strict=True)):
         _draw_small_surface(axes[1 + i], surface, names, run, i)
-        axes[1 + i].set_title(f"learning rate {rate:.3g}", fontsize="medium")
+        axes[1 + i].set_title(f"learning rate {number_text(rate, 3)}", fontsize="medium")
     return axes
 
 
@@ -154,26 +155,28 @@ def _draw_curve(
     many = np.geomspace(min(around) / 10, max(around) * 1.2, _NUM_RATES)
     reached = _losses_reached(loss, start, data, [*many, *rates], num_steps)
     first = float(loss(start, data))
-    top = 30 * first
+    top, colours = 30 * first, palette_of(ax)
     curve = reached[:_NUM_RATES]
-    ax.plot(many, np.where(curve < 100 * top, curve, np.nan), color=BLACK, linewidth=1.2)
+    ax.plot(many, np.where(curve < 100 * top, curve, np.nan), color=colours.ink, linewidth=1.2)
     for i, (rate, value) in enumerate(zip(rates, reached[_NUM_RATES:], strict=True)):
         is_drawn = value < top
+        reaches = number_text(value) if is_drawn else "off the top"
         ax.plot(
             rate,
             value if is_drawn else top,
             marker=MARKERS[i % len(MARKERS)],
-            color=COLOURS[i % len(COLOURS)],
+            color=colours.lines[i % len(colours.lines)],
             linestyle="none",
             markersize=8,
             clip_on=False,
             zorder=4,
-            label=f"rate {rate:.3g}: {f'{value:.4g}' if is_drawn else 'off the top'}",
+            label=f"rate {number_text(rate, 3)}: {reaches}",
         )
     if limit is not None:
-        label = f"largest stable rate, {limit:.3g}"
-        ax.axvline(limit, color=BLACK, linestyle="--", linewidth=1, label=label)
-    ax.axhline(first, color="0.5", linestyle=":", linewidth=1.2, label=f"at the start, {first:.4g}")
+        label = f"largest stable rate, {number_text(limit, 3)}"
+        ax.axvline(limit, color=colours.ink, linestyle="--", linewidth=1, label=label)
+    label = f"at the start, {number_text(first)}"
+    ax.axhline(first, color=colours.faint, linestyle=":", linewidth=1.2, label=label)
     ax.set(xscale="log", yscale="log")
     ax.set_ylim(top=top)
     tidy(ax, "learning rate", f"{loss} after {num_steps} steps")

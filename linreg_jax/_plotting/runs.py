@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from linreg_jax._plotting.ticks import number_text
 from linreg_jax._training.result import Fit
 from linreg_jax._validation import kind_text
 
@@ -34,7 +35,8 @@ def labels_of(fits: Sequence[Fit], labels: Sequence[str] | None) -> list[str]:
       ValueError: not one label a fit.
     """
     if labels is None:
-        return [f"learning rate {float(np.ravel(run.learning_rate)[0]):.3g}" for run in fits]
+        rates = [float(np.ravel(run.learning_rate)[0]) for run in fits]
+        return [f"learning rate {number_text(rate, 3)}" for rate in rates]
     if len(labels) != len(fits):
         raise ValueError(f"labels must name the {len(fits)} fits, got {len(labels)}: {labels}")
     return list(labels)

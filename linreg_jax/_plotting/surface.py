@@ -26,6 +26,9 @@ LossFunction = Callable[[Params, Dataset], Array]
 Over = tuple[int | str, int | str]
 """Two parameters, each the number of a feature or "bias"."""
 
+Limits = tuple[tuple[float, float], tuple[float, float]]
+"""The ends of the horizontal axis, and of the vertical one."""
+
 Point = Float[np.ndarray, "2"]
 Path = Float[np.ndarray, "m 2"]
 Evaluate = Callable[[Path], Float[np.ndarray, " m"]]
@@ -86,7 +89,11 @@ def coordinate(params: Params, which: int | str) -> Float[Array, "..."]:
 
 
 def make_surface(
-    loss: LossFunction, data: Dataset, fits: Sequence[Fit] = (), over: Over | None = None
+    loss: LossFunction,
+    data: Dataset,
+    fits: Sequence[Fit] = (),
+    over: Sequence[int | str] | None = None,
+    limits: Limits | None = None,
 ) -> Surface:
     """The surface that the paths of some fits are drawn on.
 
@@ -99,9 +106,11 @@ def make_surface(
       fits: with recorded parameters; the window holds their paths.
       over: two parameters, each the number of a feature or "bias"; None: the slope and the
         intercept of a line, the first two features' weights otherwise.
+      limits: of the window; None: as far as the paths go, but for those that explode.
 
     Raises:
-      ValueError: several targets; parameters that are not there; a model of one parameter.
+      ValueError: several targets; parameters that are not there; a model of one parameter; limits
+        that are not two pairs, the lower one first.
     """
     check_dataset(data)
     if data.y.ndim != 1:
@@ -110,8 +119,9 @@ def make_surface(
         )
     intercept = all(fit.params.bias is not None for fit in fits)
     over = _checked_over(over, data.X.shape[1], intercept)
+    limits = None if limits is None else _checked_limits(limits)
     paths = [walked(fit, over) for fit in fits]
-    diverged = [int(fit.status) == Status.DIVERGED for fit in fits]
+    exploded = [int(fit.status) in (Status.DIVERGED, Status.INCREASED) for fit in fits]
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), data)
         if is_squared(loss):
@@ -123,7 +133,7 @@ def make_surface(
         middle = np.array([float(coordinate(centre, which)) for which in over])
         if not is_squared(loss):
             middle = _descend(values, middle, wide, over)
-        low, high = _window(middle, paths, diverged)
+        low, high = _window(middle, paths, exploded) if limits is None else np.transpose(limits)
         side = int(np.clip(math.sqrt(_WORK / wide.X.size), 41, 201))
         x, y = np.linspace(low[0], high[0], side), np.linspace(low[1], high[1], side)
         grid = np.stack(np.meshgrid(x, y), axis=-1)
@@ -138,7 +148,7 @@ def make_surface(
     return Surface(over, x, y, excess, (middle[0], middle[1]), float(near[0]), levels)
 
 
-def _checked_over(over: Over | None, d: int, intercept: bool) -> Over:
+def _checked_over(over: Sequence[int | str] | None, d: int, intercept: bool) -> Over:
     known = [*range(d), *(["bias"] if intercept else [])]
     if len(known) < 2:
         raise ValueError("a surface needs two parameters, and one feature without a bias has one")
@@ -150,7 +160,16 @@ def _checked_over(over: Over | None, d: int, intercept: bool) -> Over:
         raise ValueError(
             f"over must be two different parameters, features 0 to {d - 1}{bias}, got {chosen}"
         )
-    return chosen
+    return chosen[0], chosen[1]
+
+
+def _checked_limits(limits: Limits) -> Limits:
+    ends = np.asarray(limits, float)
+    if ends.shape != (2, 2) or not np.isfinite(ends).all() or not (ends[:, 0] < ends[:, 1]).all():
+        raise ValueError(
+            f"limits must be ((left, right), (bottom, top)), the lower end first, got {limits}"
+        )
+    return limits
 
 
 def _lowest(loss: LossFunction, data: Dataset, fits: Sequence[Fit], intercept: bool) -> Params:
@@ -197,19 +216,19 @@ def _descend(values: Evaluate, middle: Point, data: Dataset, over: Over) -> Poin
     return middle
 
 
-def _spans(middle: Point, paths: Sequence[Path], diverged: Sequence[bool]) -> Point:
+def _spans(middle: Point, paths: Sequence[Path], exploded: Sequence[bool]) -> Point:
     """[2] how far to look from the minimum, at least, to see all the paths."""
     far = [np.zeros(2)]
-    for path, exploded in zip(paths, diverged, strict=True):
+    for path, explodes in zip(paths, exploded, strict=True):
         # An exploding path is shown as far as it starts out, and a bit.
-        far.append(1.5 * np.abs(path[0] - middle) if exploded else np.abs(path - middle).max(0))
+        far.append(1.5 * np.abs(path[0] - middle) if explodes else np.abs(path - middle).max(0))
     spans = np.max(far, axis=0)
     return np.where(spans > 1e-9 * np.abs(middle), spans, np.maximum(np.abs(middle), 1))
 
 
-def _window(middle: Point, paths: Sequence[Path], diverged: Sequence[bool]) -> tuple[Point, Point]:
+def _window(middle: Point, paths: Sequence[Path], exploded: Sequence[bool]) -> tuple[Point, Point]:
     """`(low, high)`, [2] each: the paths and the minimum with a margin around them."""
-    spans = _spans(middle, paths, diverged)
+    spans = _spans(middle, paths, exploded)
     low, high = middle - 0.4 * spans, middle + 0.4 * spans  # the other side of the valley
     for path in paths:
         seen = np.clip(path, middle - spans, middle + spans)

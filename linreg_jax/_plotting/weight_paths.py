@@ -6,7 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from linreg_jax._plotting.drawing import axes_or_new, legend_above, names_of, style_of, tidy
+from linreg_jax._plotting.drawing import (
+    axes_or_new,
+    legend_above,
+    names_of,
+    palette_of,
+    style_of,
+    tidy,
+)
 from linreg_jax._typing import Float
 from linreg_jax.paths import LassoPath
 
@@ -53,9 +60,9 @@ def plot_lasso_path(
     weights = np.asarray(path.at(shown).weights, float)
     ax = axes_or_new(ax)
     for j, name in enumerate(names):
-        ax.plot(shown, weights[:, j], label=name, **style_of(j))
+        ax.plot(shown, weights[:, j], label=name, **style_of(ax, j))
     for knot in positive:
-        ax.axvline(knot, color="0.85", linewidth=0.6, zorder=0)
+        ax.axvline(knot, color=palette_of(ax).grid, linewidth=0.6, zorder=0)
     if len(positive):
         ax.set_xscale("log")
         ax.set_xlim(shown[0], shown[-1])

@@ -10,16 +10,14 @@ from matplotlib.axes import Axes
 from linreg_jax._inference.result import Inference
 from linreg_jax._influence import Influence
 from linreg_jax._plotting.drawing import (
-    BLACK,
-    BLUE,
-    VERMILLION,
     axes_or_new,
     legend_above,
     names_of,
+    palette_of,
     some_rows,
     tidy,
 )
-from linreg_jax._typing import Array
+from linreg_jax._typing import Array, Float
 
 _COOK = (0.5, 1.0)  # distances whose contours are drawn, as R's plot.lm has them
 
@@ -63,10 +61,10 @@ def plot_coefficients(
         ]
     middle, lower, upper = columns
     ax, heights = axes_or_new(ax), np.arange(len(names))[::-1]  # the first one on top
-    ax.axvline(0, color=BLACK, linewidth=0.8)
+    ax.axvline(0, color=palette_of(ax).ink, linewidth=0.8)
     label = f"{100 * float(inference.level):g} % interval"
-    ax.hlines(heights, lower, upper, color=BLUE, linewidth=2, label=label)
-    ax.plot(middle, heights, "o", color=VERMILLION, markersize=6, label="coefficient")
+    ax.hlines(heights, lower, upper, color=palette_of(ax).second, linewidth=2, label=label)
+    ax.plot(middle, heights, "o", color=palette_of(ax).first, markersize=6, label="coefficient")
     ax.set_yticks(heights, names)
     ax.set_ylim(-0.6, len(names) - 0.4)
     tidy(ax, "coefficient", "")
@@ -92,15 +90,20 @@ def plot_residuals(
       ValueError: several targets.
     """
     _require_one_target(influence.residuals, "influence")
-    r = np.asarray(influence.residuals, float)
+    r, ax = np.asarray(influence.residuals, float), axes_or_new(ax)
+    draw_residuals(ax, r + np.asarray(y, float), r, target_name)
+    return ax
+
+
+def draw_residuals(
+    ax: Axes, fitted: Float[np.ndarray, " n"], r: Float[np.ndarray, " n"], target_name: str
+) -> None:
+    """The residuals over the predictions, and where 0 is."""
     rows, shown = some_rows(len(r))
-    ax = axes_or_new(ax)
-    fitted = r + np.asarray(y, float)
-    ax.axhline(0, color=BLACK, linewidth=0.8)
-    ax.plot(fitted[rows], r[rows], "o", color=BLUE, markersize=4, label=shown)
+    ax.axhline(0, color=palette_of(ax).ink, linewidth=0.8)
+    ax.plot(fitted[rows], r[rows], "o", color=palette_of(ax).second, markersize=4, label=shown)
     tidy(ax, f"predicted {target_name}", "residual")
     legend_above(ax)
-    return ax
 
 
 def plot_quantiles(influence: Influence, *, ax: Axes | None = None) -> Axes:
@@ -127,8 +130,8 @@ def plot_quantiles(influence: Influence, *, ax: Axes | None = None) -> Axes:
     normal = np.array([NormalDist().inv_cdf(probability) for probability in at])
     ax = axes_or_new(ax)
     ends = normal[[0, -1]]
-    ax.plot(ends, ends, "--", color=VERMILLION, label="normal errors")
-    ax.plot(normal[rows], values[rows], "o", color=BLUE, markersize=4, label=shown)
+    ax.plot(ends, ends, "--", color=palette_of(ax).first, label="normal errors")
+    ax.plot(normal[rows], values[rows], "o", color=palette_of(ax).second, markersize=4, label=shown)
     tidy(ax, "quantile of the normal distribution", "studentized residual")
     legend_above(ax)
     return ax
@@ -162,8 +165,8 @@ def plot_leverage(influence: Influence, *, ax: Axes | None = None) -> Axes:
     )
     rows, shown = some_rows(len(h))
     ax = axes_or_new(ax)
-    ax.axhline(0, color=BLACK, linewidth=0.8)
-    ax.plot(h[rows], t[rows], "o", color=BLUE, markersize=4, label=shown)
+    ax.axhline(0, color=palette_of(ax).ink, linewidth=0.8)
+    ax.plot(h[rows], t[rows], "o", color=palette_of(ax).second, markersize=4, label=shown)
     for i in np.argsort(-np.nan_to_num(distance))[:3]:
         ax.annotate(str(i), (h[i], t[i]), xytext=(4, 4), textcoords="offset points", fontsize=8)
     right = min(1.15 * np.max(h), 1.0)
@@ -172,8 +175,8 @@ def plot_leverage(influence: Influence, *, ax: Axes | None = None) -> Axes:
     for i, level in enumerate(_COOK):
         edge = np.sqrt(level * np.sum(h) * (1 - along) / along)
         style = ("--", ":")[i]
-        ax.plot(along, edge, style, color=VERMILLION, label=f"Cook's distance {level:g}")
-        ax.plot(along, -edge, style, color=VERMILLION)
+        ax.plot(along, edge, style, color=palette_of(ax).first, label=f"Cook's distance {level:g}")
+        ax.plot(along, -edge, style, color=palette_of(ax).first)
     ax.set(xlim=(0, right), ylim=(-height, height))
     tidy(ax, "leverage", "studentized residual")
     legend_above(ax)
