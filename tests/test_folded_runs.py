@@ -77,7 +77,9 @@ def test_every_step_is_that_of_all_rows(loss: Loss, optimizer: object) -> None:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("kind", ["weights", "targets", "no intercept", "bias column", "wide"])
+@pytest.mark.parametrize(
+    "kind", ["weights", "targets", "no intercept", "bias column", "wide", "repeated rows"]
+)
 def test_data_of_every_kind(kind: str) -> None:
     data = make(targets=(2,) if kind == "targets" else (), d=60 if kind == "wide" else 3, n=48)
     rng = np.random.default_rng(1)
@@ -85,12 +87,15 @@ def test_data_of_every_kind(kind: str) -> None:
     if kind == "weights":
         weights = jnp.asarray(rng.integers(0, 3, 48) * 1.0)
         data = data._replace(sample_weight=weights)
+    if kind == "repeated rows":  # more of them than a level keeps, so that it keeps none
+        data = jax.tree.map(lambda column: jnp.repeat(column[:6], 8, axis=0), data)
     if kind == "bias column":
         data = data._replace(bias_column=jnp.asarray(rng.uniform(0.5, 2, 48)))
     folded, plain = (
-        fit(huber(0.5), start, data, learning_rate=0.02, num_steps=300, fold=fold)
+        fit(huber(0.5), start, data, learning_rate=falling, num_steps=400, fold=fold)
         for fold in (True, False)
     )
+    assert bool(folded.state.anchors[0].is_folded)
     np.testing.assert_allclose(folded.losses, plain.losses, rtol=1e-10)
     for ours, theirs in zip(*map(jax.tree.leaves, (folded.params, plain.params)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
