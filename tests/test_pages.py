@@ -36,6 +36,12 @@ def transcripts(page: Path) -> list[tuple[str, str]]:
     return re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE)
 
 
+# The recipes compile for minutes: `-m exhaustive` runs them.
+EXAMPLES = [
+    pytest.param(name, marks=pytest.mark.exhaustive if name.endswith("RECIPES.md") else ())
+    for name in NAMES
+    if blocks(ROOT / name, "pycon")
+]
 TRANSCRIPTS = [shown for page in PAGES for shown in transcripts(page)]
 
 
@@ -69,7 +75,7 @@ def assert_printed(said: str, printed: str) -> None:
     assert may_skip or not list(lines), f"prints more than is said:\n{printed}"
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if blocks(ROOT / name, "pycon")])
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a page one after the other, in a folder where they may write."""
     monkeypatch.chdir(tmp_path)
