@@ -212,6 +212,14 @@ def test_what_cannot_be_folded_is_refused(
         run(loss, make(), fold=True, **options)
 
 
+def test_anchors_of_other_parameters_are_refused() -> None:
+    data = make()
+    state = run(huber(1.35), data, fold=True).state
+    anchor = state.anchors[0]._replace(params=Params(jnp.zeros(2), jnp.zeros(())))
+    with pytest.raises(ValueError, match=r"^the state's anchors holds parameters of other shapes"):
+        run(huber(1.35), data, fold=True, start=state._replace(anchors=(anchor, anchor)))
+
+
 def test_a_fold_that_is_no_answer_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^fold must be True, False or None, got 8"):
         fit(mae, Params(jnp.zeros(3), None), make(), learning_rate=1.0, num_steps=1, fold=8)  # type: ignore[arg-type]

@@ -75,14 +75,8 @@ def _long_case(name: str, problem: Problem, settings: Settings) -> Case:
     params, data = start(problem)
     twice = 2 * problem.X.nbytes * num_steps
     plan = {"learning_rate": LONG_RATE, "num_steps": num_steps}
-    by_hand = (problem, penalty, num_steps, LONG_RATE)
     competitors = [
-        Competitor("NumPy by hand", lambda: numpy_by_hand.full_batch(*by_hand), reads=twice),
-        Competitor(
-            "NumPy by hand, X by columns",
-            lambda: numpy_by_hand.full_batch_by_columns(*by_hand),
-            reads=twice,
-        ),
+        *_in_numpy(problem, penalty, num_steps, LONG_RATE),
         fitting("fit(fold=False)", twice, loss, params, data, fold=False, **plan),
         fitting("fit(fold=True)", None, loss, params, data, fold=True, **plan),
     ]
@@ -93,18 +87,28 @@ def _long_case(name: str, problem: Problem, settings: Settings) -> Case:
     return Case(title, competitors, expected, tolerance)
 
 
-def _by_hand(
-    name: str, problem: Problem, penalty: numpy_by_hand.Penalty, num_steps: int
-) -> list[Competitor | Missing]:
-    once, twice = problem.X.nbytes * num_steps, 2 * problem.X.nbytes * num_steps
-    plan = (problem, penalty, num_steps, RATE)
-    in_numpy = [
+def _in_numpy(
+    problem: Problem, penalty: numpy_by_hand.Penalty, num_steps: int, rate: float
+) -> list[Competitor]:
+    plan = (problem, penalty, num_steps, rate)
+    twice = 2 * problem.X.nbytes * num_steps
+    return [
         Competitor("NumPy by hand", lambda: numpy_by_hand.full_batch(*plan), reads=twice),
         Competitor(
             "NumPy by hand, X by columns",
             lambda: numpy_by_hand.full_batch_by_columns(*plan),
             reads=twice,
         ),
+    ]
+
+
+def _by_hand(
+    name: str, problem: Problem, penalty: numpy_by_hand.Penalty, num_steps: int
+) -> list[Competitor | Missing]:
+    once, twice = problem.X.nbytes * num_steps, 2 * problem.X.nbytes * num_steps
+    plan = (problem, penalty, num_steps, RATE)
+    in_numpy = [
+        *_in_numpy(*plan),
         Competitor(
             "NumPy by hand, in blocks",
             lambda: numpy_by_hand.full_batch_in_blocks(*plan),

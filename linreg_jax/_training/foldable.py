@@ -53,19 +53,15 @@ def rows_to_fold(
     """
     if fold is not None and not isinstance(fold, (bool, np.bool_)):
         raise TypeError(f"fold must be True, False or None, got {shown(fold)}")
-    if fold is False:
+    is_traced_call = any(map(is_traced, jax.tree.leaves((loss, params, data, learning_rate))))
+    if not (fold or (fold is None and _is_likely_to_pay(data) and not is_traced_call)):
         return None
     obstacle = _obstacle(loss, data, gradient, batch_size, validation)
-    if obstacle is None and (fold or _is_likely_to_pay(loss, data)):
-        if fold is None and any(
-            map(is_traced, jax.tree.leaves((loss, params, data, learning_rate)))
-        ):
-            return None
-        if _looks_elsewhere(optimizer, learning_rate, params):
-            obstacle = "a line search looks at the loss beyond the radius"
+    if obstacle is None and _looks_elsewhere(optimizer, learning_rate, params):
+        obstacle = "a line search looks at the loss beyond the radius"
     if fold and obstacle is not None:
         raise ValueError(f"fold=True, but rows cannot be folded: {obstacle}; leave fold out")
-    if obstacle is not None or not (fold or _is_likely_to_pay(loss, data)):
+    if obstacle is not None:
         return None
     rows: Rows = all_rows(placed(as_pytree(loss)), params, data)
     return rows
@@ -94,7 +90,7 @@ def _obstacle(
     return None if mesh_of(data) is None else "the rows lie on several devices"
 
 
-def _is_likely_to_pay(loss: Callable, data: Dataset) -> bool:
+def _is_likely_to_pay(data: Dataset) -> bool:
     return platform_of(data.X) == "cpu" and _FEWEST <= data.X.size <= _MOST
 
 

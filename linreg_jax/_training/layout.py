@@ -45,7 +45,7 @@ _SMALL_BYTES = 512
 # (0.9 to 1.05 at 1,000 × 10 and 10,000 × 100). Larger data than this many numbers stay as they are.
 _MOST_BY_COLUMNS = 2**24
 _FEWEST_BY_COLUMNS = 2**14  # of compressed rows: with less the steps take as long either way
-_FOLDED_STEPS = 1024
+_FOLDED_STEPS = 1024  # in a period, at whose start rows are folded anew where the run left off
 _COPIED_BY_NUMPY = 2**16  # numbers of X at most, in some 50 microseconds
 _COMPRESSED_EIGHTFOLD = 8
 _FEWEST_COMPRESSED = 2**13  # numbers of X

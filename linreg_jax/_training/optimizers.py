@@ -93,7 +93,8 @@ def _check_counts(state: TrainState) -> None:
             f"the state's step must be at least 0, got {int(step)}: steps taken so far"
         )
     shapes = jax.tree.map(jnp.shape, state.params)
-    for name, part in [("average", state.average), ("best", state.best)]:
+    anchors = [("anchors", anchor) for anchor in state.anchors or ()]
+    for name, part in [("average", state.average), ("best", state.best), *anchors]:
         if part is not None and jax.tree.map(jnp.shape, part.params) != shapes:
             raise ValueError(
                 f"the state's {name} holds parameters of other shapes than its params: pass the "
