@@ -15,6 +15,10 @@ def test_the_tour_prints_the_worked_examples_and_draws_a_page(capsys, tmp_path):
     words = [line.split() for line in printed.splitlines()]
     for way in ("by loops", "vectorised, Xᵀr", "jax.grad", "finite differences"):
         assert [*way.split(), "2230", "-260", "-114"] in words
+    largest = np.linalg.eigvalsh([[20, 6], [6, 3]])[-1]  # of [x 1]ᵀ[x 1], x = 0, 2, 4
+    for loss, scale in (("mse", 2 / 3), ("half_mse", 1 / 3), ("sse", 2), ("half_sse", 1)):
+        [said] = [line[3] for line in words if line[:1] == [loss] and len(line) == 4]
+        np.testing.assert_allclose(float(said), 2 / (scale * largest), rtol=1e-3)
     assert "one step with rate 0.01: slope 3.6, intercept 1.14" in printed
     assert ["mae", "5", "30"] in words
     outlier = np.polyfit([0, 2, 4, 1, 3], [30, 40, 50, 35, 450], 1)
