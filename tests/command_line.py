@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from sklearn.datasets import load_diabetes
 
 ROWS = 60
 WEIGHTS, INTERCEPT = np.array([2.0, -300.0, 0.04]), 7.0
@@ -20,6 +21,14 @@ def write(path: Path, X: np.ndarray, y: np.ndarray) -> Path:
     rows = "".join(",".join(map(repr, row)) + "\n" for row in np.c_[X, y].tolist())
     path.write_text('size,"age, years",height,price\n' + rows)
     return path
+
+
+def write_diabetes(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """`(X, y)` as their authors measured them, once they stand in a CSV file with its target."""
+    data = load_diabetes(scaled=False)
+    names = ",".join([*data.feature_names, "target"])
+    np.savetxt(path, np.c_[data.data, data.target], delimiter=",", header=names, comments="")
+    return data.data, data.target
 
 
 def exact(X: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from sklearn.datasets import load_diabetes
 
 from benchmarks import command as benchmarks
+from tests import command_line
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -90,8 +90,7 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_commands_print_what_is_shown(shown, run, tmp_path, monkeypatch) -> None:
     """`linreg-jax ...` on the diabetes data, its output but for seconds and last digits."""
     monkeypatch.chdir(tmp_path)
-    frame = load_diabetes(as_frame=True, scaled=False).frame
-    frame.to_csv("diabetes.csv", index=False)
+    command_line.write_diabetes(tmp_path / "diabetes.csv")
     program, *arguments = shlex.split(shown[0])
     assert program == "linreg-jax"
     _, out, err = run(*arguments)

@@ -11,26 +11,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from linreg_jax.cli import main
+from tests import command_line
+from tests.command_line import in_order
 
 
 @pytest.fixture(scope="module")
 def diabetes(tmp_path_factory):
     """`(path, X, y)`: the data as its authors measured it, and as CSV."""
-    pytest.importorskip("pandas")
-    frame = load_diabetes(as_frame=True, scaled=False).frame
     path = tmp_path_factory.mktemp("diabetes") / "diabetes.csv"
-    frame.to_csv(path, index=False)
-    return path, frame.drop(columns="target").to_numpy(), frame["target"].to_numpy()
+    return path, *command_line.write_diabetes(path)
 
 
 def fitted(capsys, path, *options):
     arguments = ["fit", str(path), "--target", "target", "--json", "-", *map(str, options)]
     assert main(arguments) == 0
     return json.loads(capsys.readouterr().out)
-
-
-def in_order(found):
-    return np.array([*found["coefficients"].values(), found["intercept"]])
 
 
 def test_the_fit_is_that_of_linear_regression_and_ols(diabetes, capsys):
