@@ -172,13 +172,13 @@ def test_numpy_in_blocks_is_numpy(block_rows):
 
 
 def clocked(name, seconds, log):
-    """A competitor of a process of its own: it says how long it took."""
+    """A competitor of a process of its own: it says how long it took, and has no result."""
 
     def run():
         log.append(name)
-        return seconds
+        return seconds, None
 
-    return Competitor(name, run, lambda _: {}, times_itself=True)
+    return Competitor(name, run, answer=None, times_itself=True)
 
 
 def test_turns_alternate_and_ratios_are_of_medians():

@@ -7,6 +7,7 @@ from benchmarks.harness import Case, Settings
 from benchmarks.scenarios import (
     accuracy,
     devices,
+    first_calls,
     full_batch,
     gradients,
     growth,
@@ -52,9 +53,8 @@ SCENARIOS = {
         Scenario("accuracy", "Least squares to a given accuracy, by whatever way", accuracy.cases),
         Scenario("lasso", "A lasso at a hundred strengths, from the data on", lasso.cases),
         Scenario("gradients", "One value and gradient of the mean squared error", gradients.cases),
-        Scenario(
-            "growth", "What doubling a problem costs, and what a first call does", growth.cases
-        ),
+        Scenario("growth", "What doubling a problem costs", growth.cases),
+        Scenario("first_calls", "First calls, each in a process of its own", first_calls.cases),
         Scenario("devices", "The same fit with its rows over devices", devices.cases),
         Scenario("streaming", "Data that come in chunks, compressed", streaming.cases),
     ]
