@@ -67,8 +67,8 @@ not finite are null:
   num_steps       steps taken
   coefficients    {name: number} in the units of the file
   intercept       a number
-  exact           {coefficients, intercept} of the exact minimum; null where the
-                  loss is not squared
+  exact           {coefficients, intercept} of the exact minimum; null with --lasso
+                  where the loss is not squared
   inference       {covariance, level, reference_degrees (of t), residual_deviation,
                   f_statistic, f_p_value, coefficients {name: row}, intercept: row},
                   a row being {coefficient, standard_error, t, p, lower, upper} at
