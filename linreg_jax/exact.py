@@ -64,9 +64,10 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     is differentiated, which takes one more solve with the same factor. Where X is rank-deficient,
     those with respect to X are NaN (any change of the rank makes the shortest minimum jump); the
     others are those of the shortest one. With a lasso derivatives are those of the active weights,
-    with respect to its strength too. For other losses `value` has first derivatives, with respect
-    to the settings of the loss too, where it is differentiable, and those of `params` are NaN.
-    Whatever else is in a `Solution` counts as a constant.
+    with respect to its strength too. For smooth losses they are with respect to the settings of the
+    loss too, of as high an order as the loss has them, and NaN where there are several minima. For
+    losses with kinks `value` has first derivatives, where there are any, and those of `params`
+    are NaN. Whatever else is in a `Solution` counts as a constant.
 
     Args:
       data: a `Dataset`; X [n, d], y [n] or [n, k].
@@ -198,8 +199,7 @@ def _solve_convex(loss: Loss, data: Dataset, intercept: bool, only_newton: bool)
     example_weights(loss, data)  # raises where several settings were not mapped over
     columns, share, strength, _ = as_sums(loss, data, example_share(loss, data))
     of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
-    fixed_strength = lax.stop_gradient(of_strength)
-    found = find(loss, columns, fixed_strength, intercept=intercept, only_newton=only_newton)
+    found = find(loss, columns, of_strength, intercept=intercept, only_newton=only_newton)
     theta = jnp.where(jnp.isnan(divisor), jnp.nan, found.theta)
     params = _params(found.factored.rows, (theta, jnp.zeros_like(theta)), data, intercept)
     value = share * found.costs + loss.penalty(params)
@@ -207,10 +207,11 @@ def _solve_convex(loss: Loss, data: Dataset, intercept: bool, only_newton: bool)
     gap = lax.stop_gradient(fixed_share * found.gap)
     status = _status(value, gap, fixed_share * found.scale)
     is_known = status != SolutionStatus.NOT_FINITE
+    params = jax.tree.map(lambda leaf: jnp.where(is_known, leaf, jnp.nan), params)
     return Solution(
-        params=without_derivatives(
-            jax.tree.map(lambda leaf: jnp.where(is_known, leaf, jnp.nan), params), (loss, data)
-        ),
+        params=params
+        if loss.curvature_bound is not None
+        else without_derivatives(params, (loss, data)),
         value=jnp.where(is_known, value, jnp.nan),
         gap=jnp.where(is_known, gap, jnp.inf),
         unique=found.is_unique & is_known,

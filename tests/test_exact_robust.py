@@ -1,6 +1,7 @@
 """Exact minima of losses that are not squared, held to a checker of subgradients in NumPy."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -289,38 +290,78 @@ def test_what_did_not_converge_says_how_far_it_may_be(x64, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [huber, quantile])
-def test_values_have_derivatives_and_parameters_none(make, x64):
+def test_derivatives_of_the_value_and_of_the_parameters_of_a_smooth_loss(make, x64):
     rng = np.random.default_rng(7)
     X, y, _ = draw("plain", rng)
     start = tuple(map(jnp.asarray, (X, y, np.linspace(0.5, 2, N), 0.3, 0.2)))
 
     def answer(X, y, s, setting, strength):
         found = solve(Dataset(X, y, s), make(setting) + ridge(strength))
-        return found.value, found.params.bias
+        return found.value, jnp.append(found.params.weights, found.params.bias) @ along_params
 
     @jax.jit
     def derivatives(*start):
-        """In reverse of the value and of the bias; forward, by the setting, of both."""
+        """In reverse of the value and of the parameters; forward, by the setting, of both."""
         _, forward = jax.linearize(answer, *start)
-        of_value, of_bias = (
+        in_reverse = (
             jax.linear_transpose(lambda *t, i=i: forward(*t)[i], *start)(jnp.ones(()))
             for i in (0, 1)
         )
         by_setting = [jnp.ones_like(a) if a is start[3] else jnp.zeros_like(a) for a in start]
-        return of_value, of_bias, forward(*by_setting)
+        return *in_reverse, forward(*by_setting)
 
-    of_value, of_bias, by_setting = derivatives(*start)
-    for place, slope in enumerate(of_value):
-        along = rng.normal(size=np.shape(slope))
+    along_params = rng.normal(size=X.shape[1] + 1)
+    of_value, of_params, by_setting = derivatives(*start)
+    for place in range(len(start)):
+        along = rng.normal(size=np.shape(start[place]))
         ahead, behind = (
-            answer(*start[:place], start[place] + h * along, *start[place + 1 :])[0]
+            answer(*start[:place], start[place] + h * along, *start[place + 1 :])
             for h in (1e-6, -1e-6)
         )
-        expected = float(ahead - behind) / 2e-6
-        assert abs(np.sum(slope * along) - expected) < 1e-6 * max(abs(expected), 0.1)
+        expected = [float(a - b) / 2e-6 for a, b in zip(ahead, behind, strict=True)]
+        assert abs(np.sum(of_value[place] * along) - expected[0]) < 1e-6 * max(
+            abs(expected[0]), 0.1
+        )
+        if make is huber:
+            found = np.sum(of_params[place] * along)
+            assert abs(found - expected[1]) < 1e-6 * max(abs(expected[1]), 0.1)
+        else:
+            assert np.isnan(of_params[place]).all()
     assert relative_error(by_setting[0], of_value[3]) < 1e-12
-    assert np.isnan(by_setting[1])
-    assert all(np.isnan(slopes).all() for slopes in of_bias)
+    assert (
+        np.isnan(by_setting[1])
+        if make is quantile
+        else by_setting[1] == pytest.approx(float(of_params[3]), rel=1e-12)
+    )
+
+
+def test_the_minimum_of_a_smooth_loss_has_second_derivatives(x64):
+    """Of several targets, by the targets and the strength; NaN where minima are many."""
+    rng = np.random.default_rng(8)
+    X, Y = rng.normal(size=(20, 2)) * [1.0, 1e4], rng.normal(size=(20, 2))
+    move = rng.normal(size=Y.shape)
+
+    def weights(t):
+        data = Dataset(jnp.asarray(X), jnp.asarray(Y) + t * move)
+        return solve(data, log_cosh() + ridge(jnp.exp(t))).params.weights
+
+    @jax.jit
+    def with_derivatives(t):
+        """The weights, their derivative by t and that of this one, in one program."""
+        first = partial(jax.jvp, weights, tangents=(1.0,))
+        (found, slope), (_, bend) = jax.jvp(lambda t: first((t,)), (t,), (1.0,))
+        return found, slope, bend
+
+    h = 1e-5
+    behind, here, ahead = (with_derivatives(0.1 + step) for step in (-h, 0.0, h))
+    for order in (0, 1):
+        by_difference = (ahead[order] - behind[order]) / (2 * h)
+        assert relative_error(here[order + 1], by_difference) < 1e-7
+
+    def of_equal_rows(y):
+        return solve(Dataset(jnp.ones((4, 1)), y), huber(1.0)).params.weights[0]
+
+    assert np.isnan(jax.grad(of_equal_rows)(jnp.arange(4.0))).all()
 
 
 def test_refusals():

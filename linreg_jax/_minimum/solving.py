@@ -9,13 +9,15 @@ from jax import lax
 
 from linreg_jax._algebra.least_squares import Factors
 from linreg_jax._algebra.linalg import Centring
+from linreg_jax._algebra.settled import weighted_gram
 from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
+from linreg_jax._minimum.implicit import differentiable_smooth
 from linreg_jax._minimum.minimum import Minimum, minimum
 from linreg_jax._minimum.problem import Scaled
-from linreg_jax._minimum.reduction import reduced
+from linreg_jax._minimum.reduction import Reduction, reduced
 from linreg_jax._typing import Array, Bool, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers
 from linreg_jax.model import Params
@@ -28,8 +30,9 @@ class Found(NamedTuple):
 
     Attributes:
       factored: `Factors` of the data, with ridge as it would be beside a squared loss.
-      theta: [d + 1, k] parameters about the origin, the bias last.
-      costs: [] Σ sample_weight rho(r), which has derivatives with respect to the data.
+      theta: [d + 1, k] parameters about the origin, the bias last; those of a smooth loss have
+        derivatives with respect to loss, data and strength.
+      costs: [] Σ sample_weight rho(r), which has derivatives with respect to them.
       gap: [] how much larger than the least loss its value can be, in units of the costs.
       scale: [] the costs of the best constant, nearly.
       is_unique: [] whether no other parameters are as good.
@@ -72,13 +75,17 @@ def find(
         return minimum(problem, Scaled(fixed_loss, unit), z, only_newton=only_newton)
 
     found = _map_targets(of_target, (reduction.problem.y, units, reduction.start))
-    theta = lax.stop_gradient(reduction.theta(found.point.z))
-    u = lax.stop_gradient(found.point.u.T)
-    costs = costs_at(loss, data, reduction.factored.rows, theta, u)
+    factored = reduction.factored
+    is_unique = found.is_unique & (factored.rank == data.X.shape[1])
+    theta, u = lax.stop_gradient((reduction.theta(found.point.z), found.point.u.T))
+    if loss.curvature_bound is not None:
+        H = lax.stop_gradient(_hessians(reduction, fixed_loss, found.point.z))
+        theta = differentiable_smooth(
+            theta, H, is_unique, factored, loss, data, strength, intercept
+        )
+    costs = costs_at(loss, data, factored.rows, theta, u)
     pulls = jax.vmap(reduction.problem.penalty)(found.point.z) * units * units
     expected = jnp.sum(found.point.value * units - pulls)
-    factored = reduction.factored
-    is_held = factored.rank == data.X.shape[1]
     return Found(
         factored=factored,
         theta=theta,
@@ -86,9 +93,22 @@ def find(
         # What rounding of the parameters costs is a part of the gap.
         gap=jnp.sum(found.point.gap * units) + jnp.maximum(costs - expected, 0),
         scale=jnp.sum(found.at_zero * units),
-        is_unique=jnp.all(found.is_unique) & is_held,
+        is_unique=jnp.all(is_unique),
         num_iterations=jnp.max(found.num_iterations),
     )
+
+
+def _hessians(reduction: Reduction, loss: Loss, z: Float[Array, "k p"]) -> Float[Array, "k p p"]:
+    """[k, p, p] of a smooth loss at z."""
+    problem = reduction.problem
+
+    def of_target(y: Array, unit: Array, z: Array) -> Array:
+        r = problem._replace(y=y).residuals(z)
+        _, h = Scaled(loss, unit).slope_and_curvature(r)
+        held = weighted_gram(problem.Q, problem.s * h) + unit * problem.P
+        return held + jnp.diag(problem.is_free.astype(z.dtype))
+
+    return jax.vmap(of_target)(problem.y, reduction.factored.rows.y.unit, z)
 
 
 def _map_targets(function: Callable[..., Minimum], of_targets: tuple[Array, ...]) -> Minimum:
@@ -118,8 +138,8 @@ def costs_at(
 ) -> Float[Array, ""]:
     """[] Σ sample_weight rho(r) at theta, from residuals about the origin.
 
-    Its derivative with respect to a residual is u, on a kink too: so the derivative of the least
-    value, which the envelope theorem gives, is right wherever there is one.
+    With kinks, its derivative with respect to a residual is u, on one too: so the derivative of the
+    least value, which the envelope theorem gives, is right wherever there is one.
     """
 
     def of_block(rows_of_block: tuple[Dataset, Array]) -> Array:
@@ -129,8 +149,11 @@ def costs_at(
         r = (r + bias_multipliers(block)[:, None] * theta[-1:]) * rows.y.unit[None, :]
         if block.sample_weight is not None:
             r = without_zero_weight(r, block.sample_weight)
-        fixed = lax.stop_gradient(r)
-        costs = loss.rho(fixed) + u * (r - fixed)
+        if loss.curvature_bound is None:
+            fixed = lax.stop_gradient(r)
+            costs = loss.rho(fixed) + u * (r - fixed)
+        else:
+            costs = loss.rho(r)
         if block.sample_weight is not None:
             costs = block.sample_weight[:, None] * costs
         return jnp.sum(costs, axis=0)
