@@ -24,17 +24,32 @@ MOST_MAPS = 25_000  # of 65,530, beyond which a process is killed
 # Large tables of cases, nearly all compiling: a plain run takes one case in so many, with the first
 # and the last among them, and `pytest -m exhaustive` the others.
 ONE_IN = {
-    "test_inference.py::test_covariances": 7,
+    "test_inference.py::test_covariances": 14,
     "test_inference_scores.py::test_the_sandwich_by_hand_and_by_autodiff": 3,
     "test_inference_scores.py::test_losses_that_jump_are_minimised": 3,
+    "test_inference_scores.py::test_covariances_in_numpy": 3,
     "test_exact_robust.py::test_the_minimum_is_proven": 3,
+    "test_exact.py::test_it_is_the_shortest_minimiser": 3,
+    "test_lasso_exact.py::test_awkward_problems_meet_the_conditions_and_prove_it": 2,
+    "test_lasso_exact.py::test_a_path_agrees_with_solve_at_any_strength": 2,
+    "test_cross_validation.py::test_scores_are_those_of_fits_without_a_fold": 2,
+    "test_resampling.py::test_draws_are_fits": 3,
+    "test_chunk_inference.py::test_as_all_rows": 4,
     "test_chunk_training.py::test_every_loss_takes_the_steps_of_a_loop_by_hand": 3,
     "test_training.py::test_two_parts_are_the_whole_bit_for_bit": 3,
+    "test_training.py::test_follows_the_exact_path": 3,
     "test_optimizers.py::test_every_optimizer_trains": 3,
     "test_folded_runs.py::test_every_step_is_that_of_all_rows": 4,
+    "test_folded_runs.py::test_data_of_every_kind": 3,
+    "test_folding.py::test_within_the_radius_nothing_is_lost": 4,
+    "test_gradients.py::test_every_way_agrees_with_loops_in_numpy": 3,
+    "test_one_pass.py::test_every_loss_agrees_with_loops_in_numpy": 3,
     "test_compilers.py::test_a_loss_at_many_parameters_is_right_at_each": 3,
+    "test_compilers.py::test_gradients_of_the_rows_at_the_edges_are_right": 4,
     "test_far_from_zero.py::test_solve_finds_what_the_floats_hold": 3,
+    "test_far_from_zero.py::test_only_equal_values_are_constant": 3,
     "test_compression.py::test_rank_deficient_data": 3,
+    "test_compression.py::test_every_squared_loss_is_the_same_for_any_parameters": 3,
     "test_streaming.py::test_any_cut_gives_what_the_whole_gives": 3,
     "test_minibatch.py::test_every_way_to_gather_gives_the_same_batches": 3,
     "test_derivatives.py::test_trajectory": 2,
@@ -45,6 +60,8 @@ ONE_IN = {
 # The files that take longest begin first, so that no process is left alone with one of them.
 SLOWEST = {
     "test_exact_robust.py",
+    "test_folded_runs.py",
+    "test_lasso_exact.py",
     "test_inference_scores.py",
     "test_inference.py",
     "test_exact.py",
@@ -57,6 +74,13 @@ SLOWEST = {
     "test_diagnosis.py",
     "test_cli.py",
     "test_processes.py",
+    "test_minibatch.py",
+    "test_cross_validation.py",
+    "test_checking.py",
+    "test_gradients.py",
+    "test_chunk_inference.py",
+    "test_compression.py",
+    "test_far_from_zero.py",
 }
 
 settings.register_profile(

@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from linreg_jax import Dataset, bootstrap, huber, infer, jackknife, mse
+
+pytestmark = pytest.mark.exhaustive  # most of a minute a test
 
 SLOPE = 2.0
 

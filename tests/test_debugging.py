@@ -121,6 +121,7 @@ def test_a_nan_of_the_loss_is_reported(settings, debug_nans):
         fit(root_of_the_bias, start, DATA, learning_rate=0.1, num_steps=9, **settings)
 
 
+@pytest.mark.exhaustive
 def test_the_rest_of_the_package_meets_no_nans_of_its_own(debug_nans):
     rank_deficient = as_dataset(np.repeat(DATA.X[:, :1], 2, axis=1), DATA.y)
     one_example = as_dataset([[1.0, 2.0]], [3.0])

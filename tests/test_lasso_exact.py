@@ -192,27 +192,31 @@ def test_compressed_rows_have_the_same_minimum(x64):
 def test_derivatives_are_those_of_the_active_weights(x64):
     _, data = make_problem(2, n=25, d=5, k=2, weighted=True, dtype="float64")
 
-    @jax.jit
     def number(X, y, s, l1, l2):
         found = solve(Dataset(X, y, s), half_mse + lasso(l1) + ridge(l2))
         moved = jnp.sum(jnp.sin(found.params.weights)) + jnp.sum(found.params.bias**2)
-        return moved + found.value
+        return moved + found.value, found.params.weights
 
     at = (data.X, data.y, data.sample_weight + 0.5, jnp.array(0.3), jnp.array(0.05))
-    weights = solve(Dataset(*at[:3]), half_mse + lasso(0.3) + ridge(0.05)).params.weights
-    assert 0 < np.count_nonzero(weights) < weights.size
     rng = np.random.default_rng(0)
-    along = [jnp.asarray(rng.normal(size=np.shape(part))) for part in at]
-    gradient = jax.jit(jax.grad(number, argnums=range(5)))(*at)
+    along = tuple(jnp.asarray(rng.normal(size=np.shape(part))) for part in at)
+
+    @jax.jit
+    def with_derivatives(*at):
+        """The number, the weights, the gradient and the derivative along, in one program."""
+        found, gradient = jax.value_and_grad(number, argnums=range(5), has_aux=True)(*at)
+        return *found, gradient, jax.jvp(number, at, along)[1][0]
+
+    _, weights, gradient, forward = with_derivatives(*at)
+    assert 0 < np.count_nonzero(weights) < weights.size
     for i in range(5):
         quotient = 0.0
         for sign in (1, -1):
             moved = [*at]
             moved[i] = at[i] + sign * 1e-6 * along[i]
-            quotient += sign * float(number(*moved)) / 2e-6
+            quotient += sign * float(with_derivatives(*moved)[0]) / 2e-6
         # The quotient has half the digits.
         assert relative_error(jnp.sum(gradient[i] * along[i]), quotient) < 1e-7
-    forward = jax.jit(lambda *at: jax.jvp(number, at, tuple(along))[1])(*at)
     backward = sum(jnp.sum(g * v) for g, v in zip(gradient, along, strict=True))
     assert relative_error(forward, backward) < 1e-12
 

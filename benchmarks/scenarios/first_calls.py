@@ -27,7 +27,7 @@ IMPORT = "import time; begin = time.perf_counter(); import {}; print(time.perf_c
 
 def cases(settings: Settings) -> Iterator[Case]:
     """Importing; then a case for each function at each shape."""
-    names = settings.pick(full=list(OURS), quick=["mse", "fit"], tiny=["mse"])
+    names = settings.pick(full=list(OURS), quick=["fit"], tiny=["mse"])
     shapes = settings.pick(full=[(100, 1), (10_000, 100)], quick=[(100, 1)], tiny=[(8, 2)])
     yield Case(
         "importing", [_importing("jax, optax"), _importing("linreg_jax.training")], {}, 0.0, ""
