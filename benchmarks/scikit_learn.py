@@ -59,5 +59,10 @@ def lasso_path(problem: Problem, strengths: np.ndarray, tolerance: float) -> Ans
     return {"params": np.concatenate([weights, bias[None]]).T}
 
 
+def quantile(problem: Problem, level: float) -> np.ndarray:
+    """`QuantileRegressor`, by HiGHS; the weights and then the bias."""
+    return _answer(linear_model.QuantileRegressor(quantile=level, alpha=0).fit(*problem))["params"]
+
+
 def _answer(model: LinearModel) -> Answer:
     return {"params": np.append(model.coef_, model.intercept_)}

@@ -7,6 +7,7 @@ from benchmarks.harness import Case, Settings
 from benchmarks.scenarios import (
     accuracy,
     devices,
+    exact,
     first_calls,
     full_batch,
     gradients,
@@ -51,6 +52,7 @@ SCENARIOS = {
         ),
         Scenario("sweep", "The same descent at many learning rates", sweep.cases),
         Scenario("accuracy", "Least squares to a given accuracy, by whatever way", accuracy.cases),
+        Scenario("exact", "Minima of losses that are not squared, by whatever way", exact.cases),
         Scenario("lasso", "A lasso at a hundred strengths, from the data on", lasso.cases),
         Scenario("gradients", "One value and gradient of the mean squared error", gradients.cases),
         Scenario("growth", "What doubling a problem costs", growth.cases),
