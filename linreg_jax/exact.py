@@ -17,6 +17,7 @@ from linreg_jax._kernels import placed
 from linreg_jax._lasso.implicit import differentiable_lasso
 from linreg_jax._lasso.minimum import lasso_minimum
 from linreg_jax._loss import Loss, example_share, example_weights
+from linreg_jax._minimum.envelope import parts_of_value
 from linreg_jax._minimum.requirements import require_solvable
 from linreg_jax._minimum.result import Solution, SolutionStatus
 from linreg_jax._minimum.solving import find, without_derivatives
@@ -202,16 +203,19 @@ def _solve_convex(loss: Loss, data: Dataset, intercept: bool, only_newton: bool)
     found = find(loss, columns, of_strength, intercept=intercept, only_newton=only_newton)
     theta = jnp.where(jnp.isnan(divisor), jnp.nan, found.theta)
     params = _params(found.factored.rows, (theta, jnp.zeros_like(theta)), data, intercept)
-    value = share * found.costs + loss.penalty(params)
-    fixed_share = lax.stop_gradient(share)
-    gap = lax.stop_gradient(fixed_share * found.gap)
+    fixed = found.factored.rows, found.u
+    costs, penalty = parts_of_value(intercept, found.theta, fixed, (loss, columns))
+    value, fixed_share = share * costs + penalty, lax.stop_gradient(share)
+    # What rounding of the parameters costs is a part of the gap.
+    gap = found.gap + jnp.maximum(lax.stop_gradient(costs) - found.costs, 0)
+    gap = lax.stop_gradient(fixed_share * gap)
     status = _status(value, gap, fixed_share * found.scale)
     is_known = status != SolutionStatus.NOT_FINITE
     params = jax.tree.map(lambda leaf: jnp.where(is_known, leaf, jnp.nan), params)
+    if loss.curvature_bound is None:
+        params = without_derivatives(params, (loss, data))
     return Solution(
-        params=params
-        if loss.curvature_bound is not None
-        else without_derivatives(params, (loss, data)),
+        params=params,
         value=jnp.where(is_known, value, jnp.nan),
         gap=jnp.where(is_known, gap, jnp.inf),
         unique=found.is_unique & is_known,

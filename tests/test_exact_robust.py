@@ -335,33 +335,48 @@ def test_derivatives_of_the_value_and_of_the_parameters_of_a_smooth_loss(make, x
     )
 
 
+@pytest.mark.exhaustive
 def test_the_minimum_of_a_smooth_loss_has_second_derivatives(x64):
-    """Of several targets, by the targets and the strength; NaN where minima are many."""
+    """Of several targets, by the targets and the strength."""
     rng = np.random.default_rng(8)
     X, Y = rng.normal(size=(20, 2)) * [1.0, 1e4], rng.normal(size=(20, 2))
     move = rng.normal(size=Y.shape)
 
-    def weights(t):
+    def minimum(t):
         data = Dataset(jnp.asarray(X), jnp.asarray(Y) + t * move)
-        return solve(data, log_cosh() + ridge(jnp.exp(t))).params.weights
+        found = solve(data, log_cosh() + ridge(jnp.exp(t)))
+        return found.params.weights, found.value
 
     @jax.jit
     def with_derivatives(t):
-        """The weights, their derivative by t and that of this one, in one program."""
-        first = partial(jax.jvp, weights, tangents=(1.0,))
+        """The minimum, its derivative by t and that of this one, in one program."""
+        first = partial(jax.jvp, minimum, tangents=(1.0,))
         (found, slope), (_, bend) = jax.jvp(lambda t: first((t,)), (t,), (1.0,))
         return found, slope, bend
 
     h = 1e-5
     behind, here, ahead = (with_derivatives(0.1 + step) for step in (-h, 0.0, h))
     for order in (0, 1):
-        by_difference = (ahead[order] - behind[order]) / (2 * h)
-        assert relative_error(here[order + 1], by_difference) < 1e-7
+        for part in (0, 1):
+            by_difference = (ahead[order][part] - behind[order][part]) / (2 * h)
+            assert relative_error(here[order + 1][part], by_difference) < 1e-7
 
-    def of_equal_rows(y):
+
+def test_where_a_smooth_loss_has_many_minima_only_its_value_has_a_derivative(x64):
+    def value(y):
+        return solve(Dataset(jnp.ones((4, 1)), y), huber(1.0)).value
+
+    def weight(y):
         return solve(Dataset(jnp.ones((4, 1)), y), huber(1.0)).params.weights[0]
 
-    assert np.isnan(jax.grad(of_equal_rows)(jnp.arange(4.0))).all()
+    @jax.jit
+    def derivatives(y):
+        return jax.grad(value)(y), jax.grad(weight)(y)
+
+    of_value, of_weight = derivatives(jnp.arange(4.0))
+    # The bias and the weight are 0.75 each: residuals of 1.5, 0.5, -0.5 and -1.5.
+    np.testing.assert_allclose(of_value, [-0.25, -0.125, 0.125, 0.25], atol=1e-12)
+    assert np.isnan(of_weight).all()
 
 
 def test_refusals():

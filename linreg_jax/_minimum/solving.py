@@ -8,18 +8,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from linreg_jax._algebra.least_squares import Factors
-from linreg_jax._algebra.linalg import Centring
 from linreg_jax._algebra.settled import weighted_gram
-from linreg_jax._arithmetic.blocks import sum_over_blocks
-from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
-from linreg_jax._kernels import matmul
+from linreg_jax._arithmetic.centring import power_of_two
 from linreg_jax._loss import Loss
 from linreg_jax._minimum.implicit import differentiable_smooth
 from linreg_jax._minimum.minimum import Minimum, minimum
 from linreg_jax._minimum.problem import Scaled
 from linreg_jax._minimum.reduction import Reduction, reduced
 from linreg_jax._typing import Array, Bool, Float, Int
-from linreg_jax.dataset import Dataset, bias_multipliers
+from linreg_jax.dataset import Dataset
 from linreg_jax.model import Params
 
 _FAR = 64.0  # in sizes of the targets
@@ -32,7 +29,8 @@ class Found(NamedTuple):
       factored: `Factors` of the data, with ridge as it would be beside a squared loss.
       theta: [d + 1, k] parameters about the origin, the bias last; those of a smooth loss have
         derivatives with respect to loss, data and strength.
-      costs: [] Σ sample_weight rho(r), which has derivatives with respect to them.
+      u: [n, k] the slope of each residual.
+      costs: [] Σ sample_weight rho(r), where theta had not been rounded yet.
       gap: [] how much larger than the least loss its value can be, in units of the costs.
       scale: [] the costs of the best constant, nearly.
       is_unique: [] whether no other parameters are as good.
@@ -41,6 +39,7 @@ class Found(NamedTuple):
 
     factored: Factors
     theta: Float[Array, "d_and_1 k"]
+    u: Float[Array, "n k"]
     costs: Float[Array, ""]
     gap: Float[Array, ""]
     scale: Float[Array, ""]
@@ -83,15 +82,13 @@ def find(
         theta = differentiable_smooth(
             theta, H, is_unique, factored, loss, data, strength, intercept
         )
-    costs = costs_at(loss, data, factored.rows, theta, u)
     pulls = jax.vmap(reduction.problem.penalty)(found.point.z) * units * units
-    expected = jnp.sum(found.point.value * units - pulls)
     return Found(
         factored=factored,
         theta=theta,
-        costs=costs,
-        # What rounding of the parameters costs is a part of the gap.
-        gap=jnp.sum(found.point.gap * units) + jnp.maximum(costs - expected, 0),
+        u=u,
+        costs=jnp.sum(found.point.value * units - pulls),
+        gap=jnp.sum(found.point.gap * units),
         scale=jnp.sum(found.at_zero * units),
         is_unique=jnp.all(is_unique),
         num_iterations=jnp.max(found.num_iterations),
@@ -127,38 +124,6 @@ def _typical_curvature(loss: Loss, data: Dataset) -> Float[Array, ""]:
         low, high = loss.psi(jnp.stack([-_FAR * size, _FAR * size]))
         curvature = (high - low) / size
     return jnp.where(curvature > 0, curvature, 1)
-
-
-def costs_at(
-    loss: Loss,
-    data: Dataset,
-    rows: Centring,
-    theta: Float[Array, "d_and_1 k"],
-    u: Float[Array, "n k"],
-) -> Float[Array, ""]:
-    """[] Σ sample_weight rho(r) at theta, from residuals about the origin.
-
-    With kinks, its derivative with respect to a residual is u, on one too: so the derivative of the
-    least value, which the envelope theorem gives, is right wherever there is one.
-    """
-
-    def of_block(rows_of_block: tuple[Dataset, Array]) -> Array:
-        block, u = rows_of_block
-        b = block.bias_column
-        r = matmul(rows.X.differences(block.X, b), theta[:-1]) - rows.y.differences(block.y, b)
-        r = (r + bias_multipliers(block)[:, None] * theta[-1:]) * rows.y.unit[None, :]
-        if block.sample_weight is not None:
-            r = without_zero_weight(r, block.sample_weight)
-        if loss.curvature_bound is None:
-            fixed = lax.stop_gradient(r)
-            costs = loss.rho(fixed) + u * (r - fixed)
-        else:
-            costs = loss.rho(r)
-        if block.sample_weight is not None:
-            costs = block.sample_weight[:, None] * costs
-        return jnp.sum(costs, axis=0)
-
-    return jnp.sum(sum_over_blocks(of_block, (data._replace(total_weight=None), u)))
 
 
 @jax.custom_jvp
