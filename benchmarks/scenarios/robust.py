@@ -82,8 +82,9 @@ def _long_case(name: str, problem: Problem, settings: Settings) -> Case:
     ]
     expected = descent(problem, rho, psi, [slice(None)] * num_steps, LONG_RATE)
     title = f"{name}, {problem.title}, {num_steps:,} steps"
-    # Where a step lands beside a jump of psi, rounding decides on its side.
-    tolerance = settings.tolerance * (10 if loss.is_piecewise_linear else 1)
+    # Long steps swing across the jumps of psi, where rounding decides on which side a row is:
+    # NumPy's own ways differ by a thousandth.
+    tolerance = 1e-2 if loss.is_piecewise_linear else settings.tolerance
     return Case(title, competitors, expected, tolerance)
 
 
