@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_diabetes
 
 ROWS = 60
 WEIGHTS, INTERCEPT = np.array([2.0, -300.0, 0.04]), 7.0
@@ -25,6 +24,8 @@ def write(path: Path, X: np.ndarray, y: np.ndarray) -> Path:
 
 def write_diabetes(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """`(X, y)` as their authors measured them, once they stand in a CSV file with its target."""
+    from sklearn.datasets import load_diabetes  # takes a second
+
     data = load_diabetes(scaled=False)
     names = ",".join([*data.feature_names, "target"])
     np.savetxt(path, np.c_[data.data, data.target], delimiter=",", header=names, comments="")
