@@ -17,10 +17,10 @@ from linreg_jax._kernels import placed
 from linreg_jax._lasso.implicit import differentiable_lasso
 from linreg_jax._lasso.minimum import lasso_minimum
 from linreg_jax._loss import Loss, example_share, example_weights
-from linreg_jax._minimum.envelope import parts_of_value
+from linreg_jax._minimum.envelope import least_value
 from linreg_jax._minimum.requirements import require_solvable
 from linreg_jax._minimum.result import Solution, SolutionStatus
-from linreg_jax._minimum.solving import find, without_derivatives
+from linreg_jax._minimum.solving import find
 from linreg_jax._minimum.squared import squares_at
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag, is_traced, shape_text
@@ -66,9 +66,10 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     those with respect to X are NaN (any change of the rank makes the shortest minimum jump); the
     others are those of the shortest one. With a lasso derivatives are those of the active weights,
     with respect to its strength too. For smooth losses they are with respect to the settings of the
-    loss too, of as high an order as the loss has them, and NaN where there are several minima. For
-    losses with kinks `value` has first derivatives, where there are any, and those of `params`
-    are NaN. Whatever else is in a `Solution` counts as a constant.
+    loss too, of as high an order as the loss has them. For losses with kinks `value` has first
+    derivatives; those of `params`, and second ones, are NaN. Where a loss that is not squared has
+    several minima, all are NaN but those of `value` with respect to y. Whatever else is in a
+    `Solution` counts as a constant.
 
     Args:
       data: a `Dataset`; X [n, d], y [n] or [n, k].
@@ -203,17 +204,15 @@ def _solve_convex(loss: Loss, data: Dataset, intercept: bool, only_newton: bool)
     found = find(loss, columns, of_strength, intercept=intercept, only_newton=only_newton)
     theta = jnp.where(jnp.isnan(divisor), jnp.nan, found.theta)
     params = _params(found.factored.rows, (theta, jnp.zeros_like(theta)), data, intercept)
-    fixed = found.factored.rows, found.u
-    costs, penalty = parts_of_value(intercept, found.theta, fixed, (loss, columns))
-    value, fixed_share = share * costs + penalty, lax.stop_gradient(share)
+    fixed = found.factored.rows, found.u, found.is_unique
+    value, costs = least_value(intercept, found.theta, fixed, (loss, columns, share))
+    fixed_share = lax.stop_gradient(share)
     # What rounding of the parameters costs is a part of the gap.
     gap = found.gap + jnp.maximum(lax.stop_gradient(costs) - found.costs, 0)
     gap = lax.stop_gradient(fixed_share * gap)
     status = _status(value, gap, fixed_share * found.scale)
     is_known = status != SolutionStatus.NOT_FINITE
     params = jax.tree.map(lambda leaf: jnp.where(is_known, leaf, jnp.nan), params)
-    if loss.curvature_bound is None:
-        params = without_derivatives(params, (loss, data))
     return Solution(
         params=params,
         value=jnp.where(is_known, value, jnp.nan),

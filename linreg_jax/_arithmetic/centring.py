@@ -135,6 +135,15 @@ def without_zero_weight(columns: Array, sample_weight: Array) -> Array:
     return jnp.where((sample_weight > 0)[:, None], columns, 0)
 
 
+def finite_or_weighted(columns: Array, sample_weight: Array) -> Array:
+    """Columns [n, m] with 0 in place of what is not finite in zero-weight rows.
+
+    Where `without_zero_weight` would hide a row from the derivative by its own weight.
+    """
+    counts = (sample_weight > 0)[:, None] | jnp.isfinite(columns)
+    return jnp.where(counts, columns, 0)
+
+
 def power_of_two(columns: Array, sample_weight: Array | None = None) -> Array:
     """[m] a power of 2 near half a column's largest entry, which cannot overflow; 1 for 0.
 

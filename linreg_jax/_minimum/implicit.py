@@ -16,12 +16,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from linreg_jax._algebra.least_squares import Factors
-from linreg_jax._arithmetic.centring import without_zero_weight
+from linreg_jax._arithmetic.centring import finite_or_weighted
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
 from linreg_jax._minimum.problem import solve_positive
 from linreg_jax._typing import Array, Bool, Float
 from linreg_jax.dataset import Dataset, bias_multipliers
+
+_CLEAR = 1e3  # roundings
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(7,))
@@ -40,7 +42,8 @@ def differentiable_smooth(
     Args:
       theta: [d + 1, k] the minima, in units of `Centring`.
       H: [k, p, p] the Hessians in coordinates where they are nearly the identity.
-      is_unique: [k] whether there is no other minimum; where there is, derivatives are NaN.
+      is_unique: [k] whether there is no other minimum; where there is, or nearly, derivatives are
+        NaN.
       factored: `Factors` of data; taken as fixed, as what stands before it is.
       loss: with a curvature_bound.
       data: a `Dataset` with y [n, k].
@@ -65,8 +68,18 @@ def _derivative(intercept: bool, primals: tuple, tangents: tuple) -> tuple[Array
         h = jax.vmap(solve_positive)(H, factored.forward(forces).T)
         return factored.back(h.T)
 
-    is_known = jnp.where(is_unique, 1, jnp.nan).astype(theta.dtype)[None, :]
-    return theta, lax.custom_linear_solve(curvature, forces * is_known, solve, symmetric=True)
+    is_known = jnp.where(is_unique & jax.vmap(_is_held)(H), 1, jnp.nan).astype(theta.dtype)
+    moved = lax.custom_linear_solve(curvature, forces * is_known[None, :], solve, symmetric=True)
+    return theta, moved * is_known[
+        None, :
+    ]  # where every feature is constant the first is divided away
+
+
+def _is_held(H: Float[Array, "p p"]) -> Bool[Array, ""]:
+    """[] whether `solve_positive` adds next to nothing to the least eigenvalue."""
+    root = jnp.sqrt(jnp.diagonal(H))
+    least = jnp.linalg.eigvalsh(H / (root[:, None] * root[None, :]))[0]
+    return least > _CLEAR * H.shape[0] * jnp.finfo(H.dtype).eps
 
 
 def _force(
@@ -81,7 +94,7 @@ def _force(
     rows, b, unit = factored.rows, bias_multipliers(data), factored.rows.y.unit
     X, y = data.X, data.y
     if data.sample_weight is not None:
-        X, y = (without_zero_weight(columns, data.sample_weight) for columns in (X, y))
+        X, y = (finite_or_weighted(columns, data.sample_weight) for columns in (X, y))
     D = rows.X.differences(X, data.bias_column)
     r = matmul(D, theta[:-1]) + b[:, None] * theta[-1:]
     s = loss.psi((r - rows.y.differences(y, data.bias_column)) * unit[None, :])

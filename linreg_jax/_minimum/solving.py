@@ -17,7 +17,6 @@ from linreg_jax._minimum.problem import Scaled
 from linreg_jax._minimum.reduction import Reduction, reduced
 from linreg_jax._typing import Array, Bool, Float, Int
 from linreg_jax.dataset import Dataset
-from linreg_jax.model import Params
 
 _FAR = 64.0  # in sizes of the targets
 
@@ -28,7 +27,7 @@ class Found(NamedTuple):
     Attributes:
       factored: `Factors` of the data, with ridge as it would be beside a squared loss.
       theta: [d + 1, k] parameters about the origin, the bias last; those of a smooth loss have
-        derivatives with respect to loss, data and strength.
+        derivatives with respect to loss, data and strength, those of others are NaN.
       u: [n, k] the slope of each residual.
       costs: [] Σ sample_weight rho(r), where theta had not been rounded yet.
       gap: [] how much larger than the least loss its value can be, in units of the costs.
@@ -82,6 +81,8 @@ def find(
         theta = differentiable_smooth(
             theta, H, is_unique, factored, loss, data, strength, intercept
         )
+    else:
+        theta = _without_derivatives(theta, (loss, data))
     pulls = jax.vmap(reduction.problem.penalty)(found.point.z) * units * units
     return Found(
         factored=factored,
@@ -127,17 +128,15 @@ def _typical_curvature(loss: Loss, data: Dataset) -> Float[Array, ""]:
 
 
 @jax.custom_jvp
-def without_derivatives(params: Params, inputs: Any) -> Params:
+def _without_derivatives(theta: Array, inputs: Any) -> Array:
     """The parameters, whose derivatives with respect to the inputs are NaN: they are not known."""
-    return params
+    return theta
 
 
-@without_derivatives.defjvp
-def _nan_derivatives(primals: tuple, tangents: tuple) -> tuple[Params, Params]:
+@_without_derivatives.defjvp
+def _nan_derivatives(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     """NaN times the inputs' tangents: linear, so that it can be transposed."""
-    params, _ = primals
+    theta, _ = primals
     known = [t for t in jax.tree.leaves(tangents[1]) if jnp.issubdtype(t.dtype, jnp.floating)]
     nan = jnp.nan * sum(jnp.sum(t) for t in known)
-    return params, jax.tree.map(
-        lambda leaf: jnp.broadcast_to(nan, leaf.shape).astype(leaf.dtype), params
-    )
+    return theta, jnp.broadcast_to(nan, theta.shape).astype(theta.dtype)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from linreg_jax._algebra.linalg import Centring
 from linreg_jax._arithmetic.blocks import sum_over_blocks
-from linreg_jax._arithmetic.centring import without_zero_weight
+from linreg_jax._arithmetic.centring import finite_or_weighted
 from linreg_jax._kernels import matmul
 from linreg_jax._typing import Array
 from linreg_jax.dataset import Dataset, bias_multipliers
@@ -18,7 +18,7 @@ def squares_at(data: Dataset, rows: Centring, theta: Array) -> Array:
         r = matmul(rows.X.differences(block.X, b), theta[:-1]) - rows.y.differences(block.y, b)
         r = r + bias_multipliers(block)[:, None] * theta[-1:]
         if block.sample_weight is not None:
-            r = without_zero_weight(r, block.sample_weight)
+            r = finite_or_weighted(r, block.sample_weight)
             return jnp.sum(block.sample_weight[:, None] * r * r, axis=0)
         return jnp.sum(r * r, axis=0)
 
