@@ -13,7 +13,7 @@ from jax import Array
 
 from linreg_jax import gradients
 from linreg_jax._pytrees import as_function, as_pytree
-from linreg_jax._validation import is_traced, shown
+from linreg_jax._validation import is_traced, shape_text, shown
 from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import LossFunction, LossGradient, ValueAndGradient
 from linreg_jax.losses import Loss
@@ -75,6 +75,48 @@ def _same_loss(one: LossFunction, other: LossFunction) -> bool:
         return False
     pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
     return all(is_traced(a) or is_traced(b) or bool(np.all(a == b)) for a, b in pairs)
+
+
+def call_gradient(
+    gradient: ValueAndGradient, params: Params, data: Dataset
+) -> tuple[Array, Params]:
+    """`gradient(params, data)`, refused where it is not shaped as `jax.value_and_grad`'s.
+
+    Raises:
+      TypeError: a function that cannot be traced, where it is; not a pair of a value and a gradient
+        that is a pytree as params.
+      ValueError: a value that is not [], or a gradient of other shapes than params.
+    """
+    try:
+        given = gradient(params, data)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise TypeError(
+            "gradient(params, data) asks for values, which are unknown while it is compiled: write "
+            "it in jax.numpy (check_gradients takes one in NumPy too)"
+        ) from error
+    fix = "return (value, gradient) as jax.value_and_grad(loss) does, gradient shaped as params"
+    if type(given) is not tuple or len(given) != 2:
+        got = f"{len(given)} items" if type(given) is tuple else f"{type(given).__name__} alone"
+        raise TypeError(f"gradient(params, data) gave {got}: {fix}")
+    value, derivative = given
+    expected: object = jax.tree.structure(params)
+    if jax.tree.structure(derivative) != expected:
+        raise TypeError(
+            f"the gradient that gradient(params, data) gave is {shown(derivative)}, which is not "
+            f"{type(params).__name__} with the fields that params has: {fix}"
+        )
+    if jnp.shape(value) != ():
+        raise ValueError(f"the value has shape {shape_text(jnp.shape(value))}, not []: {fix}")
+    for (path, ours), theirs in zip(
+        jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(derivative), strict=True
+    ):
+        if jnp.shape(ours) != jnp.shape(theirs):
+            name = jax.tree_util.keystr(path).lstrip(".")
+            raise ValueError(
+                f"the gradient of {name} has shape {shape_text(jnp.shape(theirs))}, but {name} is "
+                f"{shape_text(jnp.shape(ours))}: {fix}"
+            )
+    return given
 
 
 def check_own_functions(

@@ -13,12 +13,11 @@ from linreg_jax._checking.comparison import Check, Comparison, Result, coordinat
 from linreg_jax._checking.derivatives import hessian_check, taylor_check
 from linreg_jax._checking.explanation import explain
 from linreg_jax._checking.kinks import move_off_kinks, on_kinks_check
-from linreg_jax._checking.own_gradient import call_gradient
 from linreg_jax._checking.plain import check_function
 from linreg_jax._checking.problem import Problem
 from linreg_jax._checking.properties import adjoint_check, finite_check, repeat_check
 from linreg_jax._checking.report import GradientError, GradientReport, Kinks
-from linreg_jax._own_functions import checked_gradient
+from linreg_jax._own_functions import call_gradient, checked_gradient
 from linreg_jax._typing import Array
 from linreg_jax._validation import is_traced
 from linreg_jax.dataset import Dataset, check_dataset

@@ -1,5 +1,7 @@
 """A loss or gradient of the caller's own: plain rows only, and weights only where it knows them."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -220,6 +222,36 @@ def test_a_constant_factor_is_named(factor, text):
     report = check_gradients(mse, params, data, gradient=scaled)
     assert not report.ok
     assert text in str(report)
+
+
+@pytest.mark.parametrize(
+    ("gradient", "error", "message"),
+    [
+        (jax.grad(mse), TypeError, "gave Params alone: return (value, gradient)"),
+        (lambda p, d: own_gradient(p, d)[::-1], TypeError, "which is not Params"),
+        (lambda p, d: (mse(p, d), tuple(jax.grad(mse)(p, d))), TypeError, "which is not Params"),
+        (
+            lambda p, d: (mse(p, d), jax.grad(mse)(p, d)._replace(bias=jnp.zeros(1))),
+            ValueError,
+            "the gradient of bias has shape [1], but bias is []",
+        ),
+        (
+            lambda p, d: (float(mse(p, d)), jax.grad(mse)(p, d)),
+            TypeError,
+            "write it in jax.numpy",
+        ),
+        (
+            lambda p, d: (mse(p, d), jax.tree.map(np.asarray, jax.grad(mse)(p, d))),
+            TypeError,
+            "write it in jax.numpy",
+        ),
+    ],
+)
+def test_fit_refuses_what_is_no_gradient(gradient, error, message):
+    params, data = make_problem(13, n=30, d=3)
+    for batches in ({}, {"batch_size": 10, "key": jax.random.key(0)}):
+        with pytest.raises(error, match=re.escape(message)):
+            fit(mse, params, data, learning_rate=0.1, num_steps=3, gradient=gradient, **batches)
 
 
 def test_a_forgotten_bias_is_named():

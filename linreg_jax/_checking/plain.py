@@ -19,9 +19,9 @@ from linreg_jax._checking.comparison import (
 )
 from linreg_jax._checking.explanation import explain
 from linreg_jax._checking.extrapolation import Function, Slopes, slopes_along
-from linreg_jax._checking.own_gradient import call_gradient
 from linreg_jax._checking.properties import finite_check, repeat_check
 from linreg_jax._checking.report import GradientReport
+from linreg_jax._own_functions import call_gradient
 from linreg_jax._typing import Array, Float
 from linreg_jax.dataset import Dataset
 from linreg_jax.gradients import ValueAndGradient

@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 
 from linreg_jax._algebra.settled import Rows
 from linreg_jax._kernels import Columns, platform_of, rows_to_add
+from linreg_jax._own_functions import call_gradient
 from linreg_jax._padding import pad
 from linreg_jax._pytrees import as_function
 from linreg_jax._sharding.shards import mesh_of, summed_over_devices
@@ -155,7 +156,7 @@ def value_and_gradient(
         return functools.partial(views.value_and_gradient, cast(Loss, smooth_part(problem)))
     if settings.way is None:
         own: ValueAndGradient = as_function(problem.own_gradient)
-        return own
+        return functools.partial(call_gradient, own)
     gradient = LossGradient(settings.way, smooth_part(problem), settings.way_settings)
     return summed_over_devices(gradient, settings.mesh)
 
