@@ -4,7 +4,8 @@ Parameters [d + 1] are the weights and then the bias; r is a prediction less its
 """
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy import sparse
+from scipy.optimize import linprog, minimize
 
 from benchmarks.problems import Problem
 from linreg_jax._typing import Float
@@ -19,7 +20,7 @@ def with_ones(problem: Problem) -> Float[np.ndarray, "n p"]:
     return np.column_stack([problem.X, np.ones_like(problem.y)])
 
 
-def reweighted(problem: Problem, level: float, num_steps: int = 40) -> Vector:
+def reweighted(problem: Problem, level: float, num_steps: int = 200) -> Vector:
     """A quantile by least squares, each residual weighed by what its size was the last time.
 
     rho(r) = abs(r) / 2 + (1/2 - level) r, and abs(r) <= r² / (2 size) + size / 2 with equality
@@ -35,6 +36,17 @@ def reweighted(problem: Problem, level: float, num_steps: int = 40) -> Vector:
         weighted = Z / (2 * np.maximum(np.abs(Z @ theta - y), least))[:, None]
         theta = np.linalg.solve(weighted.T @ Z, weighted.T @ y + pull)
     return theta
+
+
+def linear_programme(problem: Problem, level: float) -> Vector:
+    """The same, written out for HiGHS: what y exceeds Z theta by, and what it falls short of it."""
+    Z, n = sparse.csr_array(with_ones(problem)), len(problem.y)
+    p = Z.shape[1]
+    cost = np.concatenate([np.zeros(p), np.full(n, level), np.full(n, 1 - level)])
+    bounds = [(None, None)] * p + [(0, None)] * (2 * n)
+    identity = sparse.eye_array(n)
+    rows = sparse.hstack([Z, identity, -identity])
+    return linprog(cost, A_eq=rows, b_eq=problem.y, bounds=bounds, method="highs").x[:p]
 
 
 def newton(problem: Problem, delta: float) -> Vector:

@@ -1,6 +1,7 @@
 """The same data in statsmodels; `api` is None where it is not installed."""
 
 import importlib.util
+import warnings
 from typing import Any
 
 import numpy as np
@@ -23,4 +24,5 @@ def missing(name: str) -> list[Missing]:
 
 def quantile(problem: Problem, level: float) -> Vector:
     """`QuantReg`, by reweighted least squares; the weights and then the bias."""
-    return np.asarray(api.QuantReg(problem.y, with_ones(problem)).fit(q=level).params)
+    with warnings.catch_warnings(action="ignore"):  # of cycles: its answer is compared
+        return np.asarray(api.QuantReg(problem.y, with_ones(problem)).fit(q=level).params)

@@ -190,7 +190,7 @@ def test_turns_alternate_and_ratios_are_of_medians():
     assert (slow.median, fast.median) == (0.08, pytest.approx(0.001))
     turns = [name for i, name in enumerate(log) if i == 0 or log[i - 1] != name]
     assert turns[:6] == ["slow", "fast", "slow", "fast", "slow", "fast"]
-    assert log.count("fast") == 1 + 10 * fast.rounds
+    assert log.count("fast") == 2 + 10 * fast.rounds  # to compare, and to see how long it takes
     assert 3 <= slow.rounds <= 7
     assert slow.rounds == fast.rounds
     assert slow.ratio is None, "there is no result to compare, so no ratio"

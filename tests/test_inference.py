@@ -229,3 +229,11 @@ def test_prediction_intervals(x64):
         lower, upper = predict_interval(found, X, level=0.9, kind=kind)
         assert relative_error(lower, A @ theta - half) < 1e-12
         assert relative_error(upper, A @ theta + half) < 1e-12
+
+
+def test_a_probability_that_underflows_is_not_printed_as_0():
+    x = np.linspace(-1, 1, 200, dtype=np.float32)
+    y = 3 * x + 1e-3 * np.sin(50 * x)
+    text = str(infer(as_dataset(x[:, None], y)))
+    assert text.count("<1e-38") == 2  # of the weight and of F
+    assert "(p 0)" not in text

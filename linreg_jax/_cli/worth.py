@@ -124,7 +124,8 @@ def as_lines(report: dict[str, Any], width: int) -> list[str]:
     lines = [f"{'':{width}}{cells}"]
     for name, row in {**report["coefficients"], "intercept": report["intercept"]}.items():
         cells = "".join(
-            f"{_number(value):>{w}}" for value, w in zip(row.values(), _WIDTHS, strict=True)
+            f"{_number(value, key):>{w}}"
+            for (key, value), w in zip(row.items(), _WIDTHS, strict=True)
         )
         lines.append(f"{name:{width}}{cells}")
     degrees = _number(report["reference_degrees"])
@@ -140,5 +141,8 @@ def _finite(value: ArrayLike | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | None, key: str = "") -> str:
+    """Four digits; a probability that underflows is less than the least float32."""
+    if key == "p" and value == 0:
+        return "<1e-38"
     return "–" if value is None else f"{value:.4g}"

@@ -57,18 +57,24 @@ def _of_target(found: Inference, j: int) -> Inference:
 
 
 def _lines(found: Inference) -> Iterator[str]:
-    columns = [_column(getattr(found, name)) for name in found._fields[:6]]
+    columns = {name: _column(getattr(found, name)) for name in found._fields[:6]}
     names = [f"weights[{j}]" for j in range(found.params.weights.shape[0])]
     if found.params.bias is not None:
         names = ["bias", *names]
     rows = [
         _HEAD,
-        *((name, *map(_number, row)) for name, *row in zip(names, *columns, strict=True)),
+        *zip(
+            names,
+            *([_number(v, name) for v in column] for name, column in columns.items()),
+            strict=True,
+        ),
     ]
     width = max(len(row[0]) for row in rows)
     for row in rows:
         yield " ".join([row[0].ljust(width), *(cell.rjust(12) for cell in row[1:])])
-    missing = [name for name, value in zip(names, columns[0], strict=True) if np.isnan(value)]
+    missing = [
+        name for name, value in zip(names, columns["params"], strict=True) if np.isnan(value)
+    ]
     if missing:
         yield f"Not identified by the data: {', '.join(missing)}."
     yield (
@@ -91,7 +97,7 @@ def _named(found: Inference, label: str, name: str) -> str:
     value = getattr(found, name)
     if np.isnan(value):
         return ""
-    p = f" (p {_number(found.f_p_value)})" if name == "f_statistic" else ""
+    p = f" (p {_number(found.f_p_value, 'p_values')})" if name == "f_statistic" else ""
     return f"{label} {_number(value)}{p}"
 
 
@@ -114,5 +120,9 @@ def _column(params: Params) -> np.ndarray:
     return np.concatenate([np.ravel(np.asarray(part)) for part in (*bias, params.weights)])
 
 
-def _number(value: ArrayLike) -> str:
-    return f"{float(np.asarray(value)):.5g}"
+def _number(value: ArrayLike, what: str = "") -> str:
+    """Five digits; a probability that underflows is less than the least number there is."""
+    number = np.asarray(value)
+    if what == "p_values" and number == 0:
+        return f"<{np.finfo(number.dtype).tiny:.0e}"
+    return f"{float(number):.5g}"

@@ -96,11 +96,7 @@ def _costs(
         if block.sample_weight is not None:
             r = finite_or_weighted(r, block.sample_weight)
         if loss.curvature_bound is None:
-            fixed = lax.stop_gradient(r)
-            origin = jnp.where(_is_on_kink(loss, fixed, u), _nearest_kink(loss, fixed), fixed)
-            if block.sample_weight is not None:  # the slopes of the others are not known
-                origin = jnp.where((block.sample_weight > 0)[:, None], origin, fixed)
-            costs = loss.rho(origin) + u * (r - origin)
+            costs = _with_slopes(loss, r, u, block.sample_weight)
         else:
             costs = loss.rho(r)
         if block.sample_weight is not None:
@@ -111,10 +107,24 @@ def _costs(
     return jnp.sum(sum_over_blocks(of_block, (data._replace(total_weight=None), u)))
 
 
-def _is_on_kink(loss: Loss, r: Float[Array, "n k"], u: Float[Array, "n k"]) -> Bool[Array, "n k"]:
-    """Whether the slope of a residual is none that psi has beside it."""
-    psi = loss.psi(r)
-    return jnp.abs(u - psi) > _ROUNDING * jnp.max(jnp.abs(psi))
+def _with_slopes(
+    loss: Loss,
+    r: Float[Array, "n k"],
+    u: Float[Array, "n k"],
+    sample_weight: Float[Array, " n"] | None,
+) -> Float[Array, "n k"]:
+    """rho(r), whose derivative with respect to a residual is u.
+
+    One whose slope is none that psi has beside it stays on its kink, wherever the kink moves.
+    """
+    fixed = lax.stop_gradient(r)
+    psi = loss.psi(fixed)
+    is_on = jnp.abs(u - psi) > _ROUNDING * jnp.max(jnp.abs(psi))
+    if sample_weight is not None:  # the slopes of the others are not known
+        is_on = is_on & (sample_weight > 0)[:, None]
+    origin = jnp.where(is_on, _nearest_kink(loss, fixed), fixed)
+    straight = loss.rho(origin) + u * (r - origin)
+    return lax.stop_gradient(loss.rho(r)) + (straight - lax.stop_gradient(straight))
 
 
 def _nearest_kink(loss: Loss, r: Float[Array, "n k"]) -> Float[Array, "n k"]:
