@@ -235,9 +235,8 @@ def _failure_text(fit: Fit, run: tuple[int, ...], num_failed: int) -> str:
         return f"{text}: try a smaller one, or standardize the features"
     if rate < stable:
         return (
-            f"{text}: plain gradient descent on all the data is stable up to {stable:.6g}, but "
-            "mini-batches, momentum and other optimizers may need less; pass a smaller one, and "
-            "hold a gradient of your own to check_gradients"
+            f"{text}: gradient descent on all the data is stable up to {stable:.6g}, other ways may "
+            "need less; pass a smaller one, or hold a gradient of your own to check_gradients"
         )
     return (
         f"{text}: the largest stable rate of gradient descent on these data is {stable:.6g}; "
