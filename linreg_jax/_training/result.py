@@ -235,7 +235,7 @@ def _failure_text(fit: Fit, run: tuple[int, ...], num_failed: int) -> str:
         return f"{text}: try a smaller one, or standardize the features"
     if rate < stable:
         return (
-            f"{text}: gradient descent on all the data is stable up to {stable:.6g}, other ways may "
+            f"{text}: full batches are stable up to {stable:.6g}, mini-batches and momentum may "
             "need less; pass a smaller one, or hold a gradient of your own to check_gradients"
         )
     return (
