@@ -373,21 +373,23 @@ def test_the_minimum_of_a_smooth_loss_has_second_derivatives(x64):
             assert relative_error(here[order + 1][part], by_difference) < 1e-7
 
 
-def test_where_a_smooth_loss_has_many_minima_only_its_value_has_a_derivative(x64):
-    def value(y):
-        return solve(Dataset(jnp.ones((4, 1)), y), huber(1.0)).value
+def test_where_a_smooth_loss_has_many_minima_only_its_value_has_a_derivative_by_y(x64):
+    def value(y, X):
+        return solve(Dataset(X, y), huber(1.0)).value
 
-    def weight(y):
-        return solve(Dataset(jnp.ones((4, 1)), y), huber(1.0)).params.weights[0]
+    def weight(y, X):
+        return solve(Dataset(X, y), huber(1.0)).params.weights[0]
 
     @jax.jit
-    def derivatives(y):
-        return jax.grad(value)(y), jax.grad(weight)(y)
+    def derivatives(y, X):
+        forward = jax.jvp(partial(weight, X=X), (y,), (jnp.ones_like(y),))[1]
+        return *jax.grad(value, (0, 1))(y, X), jax.grad(weight)(y, X), forward
 
-    of_value, of_weight = derivatives(jnp.arange(4.0))
+    by_y, by_X, of_weight, forward = derivatives(jnp.arange(4.0), jnp.ones((4, 1)))
     # The column is constant, the bias 1.5: residuals of 1.5, 0.5, -0.5 and -1.5.
-    np.testing.assert_allclose(of_value, [-0.25, -0.125, 0.125, 0.25], atol=1e-12)
-    assert np.isnan(of_weight).all()
+    np.testing.assert_allclose(by_y, [-0.25, -0.125, 0.125, 0.25], atol=1e-12)
+    for unknown in (by_X, of_weight, forward):
+        assert np.isnan(unknown).all()
 
 
 def test_refusals():
