@@ -68,11 +68,10 @@ def _derivative(intercept: bool, primals: tuple, tangents: tuple) -> tuple[Array
         h = jax.vmap(solve_positive)(H, factored.forward(forces).T)
         return factored.back(h.T)
 
-    is_known = jnp.where(is_unique & jax.vmap(_is_held)(H), 1, jnp.nan).astype(theta.dtype)
-    moved = lax.custom_linear_solve(curvature, forces * is_known[None, :], solve, symmetric=True)
-    return theta, moved * is_known[
-        None, :
-    ]  # where every feature is constant the first is divided away
+    is_known = jnp.where(is_unique & jax.vmap(_is_held)(H), 1, jnp.nan).astype(theta.dtype)[None, :]
+    moved = lax.custom_linear_solve(curvature, forces * is_known, solve, symmetric=True)
+    # Once more: where every feature is constant, `back` divides nothing and drops what it is given.
+    return theta, moved * is_known
 
 
 def _is_held(H: Float[Array, "p p"]) -> Bool[Array, ""]:
