@@ -72,7 +72,7 @@ def ratio_table(rows: Sequence[Row]) -> str:
         return ""
     width = (_WIDTH - _NAME) // len(titles)
     found = {(row.name, row.case): _digits(row.ratio or 0.0) for row in compared}
-    lines = [f"times faster than {compared[0].baseline}"]
+    lines = [f"times faster than {_whose(compared)}"]
     headers = [title.split(", ")[:2] for title in titles]
     for part in range(max(map(len, headers))):
         cells = [_brief(header[part]) if part < len(header) else "" for header in headers]
@@ -96,8 +96,14 @@ def verdict(rows: Sequence[Row]) -> str:
     several = len(by_case) > 1
     fastest = _who(several, [max(here, key=lambda row: row.ratio or 0) for here in by_case])
     slower = _who(several, [row for row in compared if row.ours and (row.ratio or 0) < 1])
-    text = f"Fastest: {fastest}. Ours that are slower than {compared[0].baseline}: {slower}."
+    text = f"Fastest: {fastest}. Ours that are slower than {_whose(compared)}: {slower}."
     return textwrap.fill(text, _WIDTH)
+
+
+def _whose(rows: Sequence[Row]) -> str:
+    """The baseline, where all rows have the same one."""
+    baselines = {row.baseline for row in rows}
+    return baselines.pop() if len(baselines) == 1 else "the row that says 1"
 
 
 def _who(several_cases: bool, rows: Sequence[Row]) -> str:

@@ -274,6 +274,9 @@ def test_ratio_table_and_verdict():
         "Ours that are slower than NumPy by hand: fit (1.05M×32 × 0.500)."
     )
     assert verdict([row(ratio=None)]) == ""
+    others = [row("NumPy", "10 × 2", baseline="NumPy"), row("fit", "20 × 2", baseline="SciPy")]
+    assert ratio_table(others).startswith("times faster than the row that says 1\n")
+    assert "slower than the row that says 1: none" in " ".join(verdict(others).split())
 
 
 def facts(settings=TINY):
