@@ -48,7 +48,7 @@ def run(
 ) -> Fit:
     options = {"learning_rate": 0.05, "num_steps": steps, **options}
     begin = init_params(data) if start is None else start
-    return fit(loss, begin, data, fold=fold, **options)  # type: ignore[arg-type]
+    return fit(loss, begin, data, fold=fold, **options)
 
 
 def momentum(rate: float) -> optax.GradientTransformation:
@@ -222,4 +222,4 @@ def test_anchors_of_other_parameters_are_refused() -> None:
 
 def test_a_fold_that_is_no_answer_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^fold must be True, False or None, got 8"):
-        fit(mae, Params(jnp.zeros(3), None), make(), learning_rate=1.0, num_steps=1, fold=8)  # type: ignore[arg-type]
+        fit(mae, Params(jnp.zeros(3), None), make(), learning_rate=1.0, num_steps=1, fold=8)

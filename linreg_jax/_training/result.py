@@ -235,8 +235,8 @@ def _failure_text(fit: Fit, run: tuple[int, ...], num_failed: int) -> str:
         return f"{text}: try a smaller one, or standardize the features"
     if rate < stable:
         return (
-            f"{text}: full batches are stable up to {stable:.6g}, mini-batches and momentum may "
-            "need less; pass a smaller one, or hold a gradient of your own to check_gradients"
+            f"{text}: plain descent on all data is stable up to {stable:.6g}, mini-batches and "
+            "momentum may need less; pass a smaller one, or check_gradients of a gradient of yours"
         )
     return (
         f"{text}: the largest stable rate of gradient descent on these data is {stable:.6g}; "
