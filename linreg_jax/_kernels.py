@@ -15,6 +15,8 @@ the speeds. On GPUs and TPUs nothing was measured, and each is that line: `tests
     takes half as long; with 0.12 as long.
 `product` with one feature: a multiplication
     No faster in a loop over 100 to 4,096 examples (0.98 to 1.03 times).
+`Narrow`: multiplications and a sum in place of products
+    In mini-batches only: `_training/layout.py` has the figures.
 `sum_of_examples`, `broadcast`: sums in columns
     The sum is 1.2 to 2.6 times as fast at 100 to 4,096 examples, but 0.8 times at 4,096 on 0.12.
 `matmul`: precision "highest"
@@ -74,7 +76,33 @@ class Columns(Pytree):
         return np.dtype(self.transposed.dtype)
 
 
-Features = Float[Array, " n d"] | Columns
+@dataclasses.dataclass(frozen=True)
+class Narrow(Pytree):
+    """X [m, d] of few features, multiplied number by number, for as long as a program runs.
+
+    For mini-batches on a CPU: `_training/layout.py` says which, and what it gains.
+
+    Attributes:
+      rows: [m, d], X.
+    """
+
+    rows: Float[Array, " m d"]
+
+    ndim = 2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, d), as of X."""
+        m, d = self.rows.shape
+        return m, d
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the numbers."""
+        return np.dtype(self.rows.dtype)
+
+
+Features = Float[Array, " n d"] | Columns | Narrow
 
 
 def placed(tree: Any) -> Any:
@@ -106,19 +134,19 @@ def matmul(a: Array | np.ndarray, b: Array | np.ndarray) -> Array:
     return jnp.matmul(a, b, precision="highest" if chosen is None else None)
 
 
-def devices_of(array: Array | np.ndarray | Columns) -> int:
+def devices_of(array: Array | np.ndarray | Columns | Narrow) -> int:
     """How many devices the rows of an array may be divided over.
 
     While tracing, an array's mesh is known, and not how the array lies on it.
     """
-    if isinstance(array, Columns):
+    if isinstance(array, Columns | Narrow):
         return 1
     mesh = jax.typeof(array).sharding.mesh
     axes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
     return math.prod(size for size, kind in axes if kind == AxisType.Auto)
 
 
-def platform_of(array: Array | np.ndarray | Columns) -> str:
+def platform_of(array: Array | np.ndarray | Columns | Narrow) -> str:
     """Where an array lies, "cpu", "gpu" or "tpu"; while tracing, the default device's platform."""
     if isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer):
         return next(iter(array.devices())).platform
@@ -130,6 +158,8 @@ def product(X: Features, weights: Float[Array, " d *k"]) -> Float[Array, " n *k"
     """X @ weights."""
     if isinstance(X, Columns):
         return matmul(weights.T, X.transposed).T
+    if isinstance(X, Narrow):
+        return jnp.sum(X.rows * weights[None, :], axis=1)
     n, k = X.shape[0], weights.shape[1:]
     if weights.shape == (1,):
         return X[:, 0] * broadcast(weights[0], X)
@@ -148,6 +178,8 @@ def transposed_product(X: Features, s: Float[Array, " n *k"]) -> Float[Array, " 
     """Xᵀ @ s."""
     if isinstance(X, Columns):
         return matmul(X.transposed, s)
+    if isinstance(X, Narrow):
+        return jnp.sum(s[:, None] * X.rows, axis=0)
     n, k = X.shape[0], s.shape[1:]
     rows = _rows_in_block(X)
     if rows == n or 4 * s[0].size > rows:
@@ -208,7 +240,7 @@ def broadcast(number: Float[Array, " *k"], X: Features) -> Float[Array, " n *k"]
     return jnp.broadcast_to(side_by_side, (n // columns, columns)).reshape(n)
 
 
-def _columns(n: int, like: Array | Columns) -> int:
+def _columns(n: int, like: Array | Columns | Narrow) -> int:
     """How many columns n examples are summed in, so that each row of them lies on one device."""
     most = min(_MOST_COLUMNS, n // 4)  # the columns of a row are added up one by one
     if n > _MANY or most == 0 or platform_of(like) != "cpu":

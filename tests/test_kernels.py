@@ -7,6 +7,7 @@ import pytest
 
 from linreg_jax._kernels import (
     Columns,
+    Narrow,
     broadcast,
     product,
     rows_in_block,
@@ -95,3 +96,16 @@ def test_products_by_columns(n, d, k):
     assert relative_error(products, X @ weights) < bound
     assert relative_error(pull_back(small[2])[0], X.T @ s) < 6e-8 * 8 * n**0.5
     assert relative_error(transposed_product(columns, small[2]), X.T @ s) < 6e-8 * 8 * n**0.5
+
+
+@pytest.mark.parametrize(("n", "d"), [(1000, 30), (100, 1)])
+def test_products_number_by_number(n, d):
+    X, weights, s = problem(n, d, None)
+    small = [jnp.asarray(array, "float32") for array in (X, weights, s)]
+    narrow = Narrow(small[0])
+    assert (narrow.shape, narrow.dtype, narrow.ndim) == ((n, d), jnp.float32, 2)
+    products, pull_back = jax.vjp(lambda weights: product(narrow, weights), small[1])
+    assert relative_error(products, X @ weights) < 6e-8 * 8 * 32**0.5
+    assert relative_error(pull_back(small[2])[0], X.T @ s) < 6e-8 * 8 * n**0.5
+    assert relative_error(transposed_product(narrow, small[2]), X.T @ s) < 6e-8 * 8 * n**0.5
+    assert "dot_general" not in str(jax.make_jaxpr(lambda w: product(narrow, w))(small[1]))

@@ -24,7 +24,8 @@ from linreg_jax import (
 from linreg_jax._padding import pad
 from linreg_jax._training import batches
 from linreg_jax._training.batches import batches_per_epoch, mini_batches, scan_batches
-from linreg_jax._training.packing import pack
+from linreg_jax._training.gathering import group_size, in_groups
+from linreg_jax.gradients import autodiff, vectorized
 from tests.support import assert_same_bits, joined, make_problem, on_the_host, relative_error
 
 KEY = jax.random.key(0)
@@ -114,14 +115,14 @@ def test_batches_are_gathered_together_or_alone(monkeypatch):
     assert_same_bits(np.asarray(fives.losses)[:41], whole.losses)
 
 
-@pytest.mark.parametrize("is_packed", [True, False])
+@pytest.mark.parametrize("is_grouped", [True, False])
 @pytest.mark.parametrize(
     ("n", "d", "batch_size"), [(50, 4, 8), (48, 8, 8), (40, 70, 16), (21, 3, 2)]
 )
 @pytest.mark.parametrize(("k", "weighted"), [(None, False), (2, True)])
-def test_every_way_to_gather_gives_the_same_batches(is_packed, n, d, batch_size, k, weighted):
+def test_every_way_to_gather_gives_the_same_batches(is_grouped, n, d, batch_size, k, weighted):
     _, data = make_problem(n, n=n, d=d, k=k, weighted=weighted)
-    packed = pack(data) if is_packed else None
+    grouped = in_groups(data.X) if is_grouped else None
     for first, length in [(0, 2 * batches_per_epoch(n, batch_size) + 1), (5, 1)]:
         steps = first + np.arange(length)
         expected = batches_of(data, KEY, steps, batch_size=batch_size)
@@ -133,12 +134,42 @@ def test_every_way_to_gather_gives_the_same_batches(is_packed, n, d, batch_size,
             first,
             length,
             batch_size,
-            packed=packed,
+            grouped=grouped,
         )
         seen = Dataset(*(None if part is None else part[:length] for part in seen))
         if not weighted and n % batch_size:
             assert seen.total_weight.tolist() == seen.sample_weight.sum(1).tolist()
         assert_same_bits(seen._replace(total_weight=None), expected)
+
+
+@pytest.mark.parametrize(
+    ("d", "size"), [(32, 4), (30, 6), (10, 5), (9, 3), (14, 2), (7, 7), (31, 31)]
+)
+def test_groups_are_a_view_of_the_same_memory(d, size):
+    X = as_dataset(np.arange(4.0 * d).reshape(4, d), np.zeros(4)).X
+    grouped = in_groups(X)
+    assert group_size(d) == size
+    assert grouped.shape == (4, d // size, size)
+    assert grouped.unsafe_buffer_pointer() == X.unsafe_buffer_pointer()
+    assert_same_bits(grouped.reshape(4, d), X)
+    assert_same_bits(jax.jit(in_groups)(X), grouped)
+
+
+@pytest.mark.parametrize("gradient", [vectorized, autodiff])
+def test_large_batches_of_few_features_take_the_same_steps(gradient, x64):
+    params, data = make_problem(6, n=2500, d=17, dtype="float64")
+    settings = {"num_steps": 5, "batch_size": 1000}  # of 17,000 numbers, the third one partial
+    result = fit(
+        huber(0.5),
+        params,
+        data,
+        learning_rate=0.1,
+        key=KEY,
+        gradient=gradient(huber(0.5)),
+        **settings,
+    )
+    by_hand = numpy_run(lambda r: np.clip(r, -0.5, 0.5), params, data, KEY, rate=0.1, **settings)
+    assert relative_error(result.params, by_hand) < 1e-13
 
 
 def test_two_parts_are_the_whole_bit_for_bit():

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from linreg_jax._kernels import Columns
+from linreg_jax._kernels import Columns, Narrow
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import is_traced, positive_integer
 from linreg_jax.dataset import Dataset, is_compressed, mean_divisor
@@ -35,7 +35,7 @@ def mesh_of(data: Dataset) -> Mesh | AbstractMesh | None:
     divided where they can be, which is right wherever they lie.
     """
     X = data.X
-    if is_compressed(data) or isinstance(X, Columns):
+    if is_compressed(data) or isinstance(X, Columns | Narrow):
         return None  # compressed, so few rows that every device works on all of them
     mesh = jax.typeof(X).sharding.mesh
     if isinstance(X, jax.Array) and not is_traced(X):

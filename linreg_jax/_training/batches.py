@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from linreg_jax._kernels import platform_of
 from linreg_jax._sharding.shards import DATA_AXIS, on_devices_of
-from linreg_jax._training.packing import gather_rows
+from linreg_jax._training.gathering import gather_rows
 from linreg_jax._typing import Int
 from linreg_jax.dataset import Dataset
 from linreg_jax.shuffling import shuffled_index
@@ -121,7 +121,7 @@ def scan_batches(
     length: int,
     batch_size: int,
     *,
-    packed: Array | None = None,
+    grouped: Array | None = None,
     unroll: int = 1,
     num_shards: int = 1,
     mesh: Mesh | AbstractMesh | None = None,
@@ -129,7 +129,7 @@ def scan_batches(
     """`jax.lax.scan` of `step(carry, batch)` over the mini-batches of some steps in a row.
 
     They are those of `mini_batches`, which gathers where rows are sharded; elsewhere
-    `packing.gather_rows` does. They are gathered some at a time, in pieces that stay in a cache,
+    `gathering.gather_rows` does. They are gathered some at a time, in pieces that stay in a cache,
     and a batch that is a piece by itself is read where it was gathered. Where their number does not
     divide, the scan has a few steps more, on batches that come after.
 
@@ -139,7 +139,7 @@ def scan_batches(
       data, key, batch_size, num_shards, mesh: as for `mini_batches`.
       first_step: [] integer, the first of the steps.
       length: how many.
-      packed: `pack(data)`, to gather from in place of the data, which then has one shard; or None.
+      grouped: `in_groups(data.X)`, to gather from, where the data have one shard; or None.
       unroll: of the inner scan.
 
     Returns:
@@ -163,7 +163,7 @@ def scan_batches(
         if index is None:
             batches = mini_batches(data, key, steps, batch_size, num_shards=num_shards, mesh=mesh)
             return lax.scan(step, carry, batches, unroll=min(unroll, size))
-        rows = gather_rows(data, packed, index.reshape(-1))
+        rows = gather_rows(data, grouped, index.reshape(-1))
         if size == 1:
             return take_step(carry, (rows, steps[0]))
         batches = jax.tree.map(lambda part: part.reshape(size, batch_size, *part.shape[1:]), rows)

@@ -14,7 +14,13 @@ from jax import lax
 from linreg_jax._pytrees import as_function
 from linreg_jax._training.batches import scan_batches
 from linreg_jax._training.folds import init_anchors, take_steps
-from linreg_jax._training.layout import Problem, Settings, smooth_part, value_and_gradient
+from linreg_jax._training.layout import (
+    Problem,
+    Settings,
+    batch_for_step,
+    smooth_part,
+    value_and_gradient,
+)
 from linreg_jax._training.optimizers import flat_state, transformation_of, update_params
 from linreg_jax._training.outcome import Carry, Histories, Record, finish
 from linreg_jax._training.parts import (
@@ -127,14 +133,14 @@ def _take_steps(
             unroll=min(settings.unroll, settings.period),
         )
     return scan_batches(
-        take_step,
+        lambda state, batch: take_step(state, batch_for_step(problem, settings, batch)),
         state,
         problem.data,
         jax.random.wrap_key_data(state.key, impl="threefry2x32"),
         state.step,
         settings.period,
         settings.batch_size,
-        packed=problem.packed,
+        grouped=problem.grouped,
         unroll=settings.unroll,
         num_shards=settings.num_shards,
         mesh=settings.mesh,

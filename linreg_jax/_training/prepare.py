@@ -16,7 +16,7 @@ from linreg_jax._training.layout import (
     Problem,
     Settings,
     data_for_steps,
-    packed_for_steps,
+    grouped_for_steps,
     period_length,
 )
 from linreg_jax._training.optimizers import check_optimizer, check_state
@@ -130,7 +130,7 @@ def _problem(
         own_gradient=None if isinstance(gradient, LossGradient) else placed(as_pytree(gradient)),
         data=data if rows is not None else _data_for_steps(given, gradient),
         rows=rows,
-        packed=packed_for_steps(data, batch_size=given.batch_size, num_shards=num_shards),
+        grouped=grouped_for_steps(data, batch_size=given.batch_size, num_shards=num_shards),
         learning_rate=placed(rate),
         validation=validation,
         tolerance=placed(tolerance),
