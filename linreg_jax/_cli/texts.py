@@ -74,7 +74,7 @@ not finite are null:
   coefficients    {name: number} in the units of the file
   intercept       a number
   exact           {coefficients, intercept} of the exact minimum; null with --lasso
-                  where the loss is not squared
+                  and log_cosh
   inference       {covariance, level, reference_degrees (of t), residual_deviation,
                   f_statistic, f_p_value, coefficients {name: row}, intercept: row},
                   a row being {coefficient, standard_error, t, p, lower, upper} at
