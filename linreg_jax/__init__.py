@@ -52,6 +52,8 @@ _HOMES = {
     "lasso_path": "paths",
     "lasso": "penalties",
     "ridge": "penalties",
+    "QuantilePath": "quantiles",
+    "quantile_path": "quantiles",
     "Bootstrap": "resampling",
     "Jackknife": "resampling",
     "bootstrap": "resampling",
@@ -115,6 +117,7 @@ if TYPE_CHECKING:
     from linreg_jax.model import Params, init_params, predict, residuals
     from linreg_jax.paths import LassoPath, lasso_path
     from linreg_jax.penalties import lasso, ridge
+    from linreg_jax.quantiles import QuantilePath, quantile_path
     from linreg_jax.resampling import Bootstrap, Jackknife, bootstrap, jackknife
     from linreg_jax.saving import load, save
     from linreg_jax.schedules import adaptive, invscaling
@@ -164,6 +167,7 @@ __all__ = [
     "LassoPath",
     "Loss",
     "Params",
+    "QuantilePath",
     "Solution",
     "SolutionStatus",
     "Standardization",
@@ -206,6 +210,7 @@ __all__ = [
     "predict",
     "predict_interval",
     "quantile",
+    "quantile_path",
     "replicate",
     "residuals",
     "ridge",

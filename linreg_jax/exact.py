@@ -21,6 +21,7 @@ from linreg_jax._minimum.envelope import least_value
 from linreg_jax._minimum.requirements import require_solvable
 from linreg_jax._minimum.result import Solution, SolutionStatus
 from linreg_jax._minimum.solving import find
+from linreg_jax._minimum.sparse import find_sparse
 from linreg_jax._minimum.squared import squares_at
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag, is_traced, shape_text
@@ -53,7 +54,9 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     A smooth loss (`huber`, `log_cosh`, one of your own that is convex and states its
     curvature_bound) takes Newton's steps, and one with kinks (`mae`, `quantile`,
     `epsilon_insensitive`, one of your own that is made of parabolas and lines) those of an interior
-    point, a dozen or two weighted least-squares problems in the coordinates R theta.
+    point, a dozen or two weighted least-squares problems in the coordinates R theta. A lasso beside
+    one made of parabolas and lines (`huber` too) is d rows more, whose residuals are the weights;
+    those that end on their kink are 0.
 
     `gap` is half of gradientᵀ H⁻¹ gradient for a squared loss, and the duality gap with a lasso.
     For the other losses it is the duality gap of the rows' slopes, plus what is left of the
@@ -68,12 +71,14 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     with respect to its strength too. For smooth losses they are with respect to the settings of the
     loss too, of as high an order as the loss has them. For losses with kinks `value` has first
     derivatives; those of `params`, and second ones, are NaN. Where a loss that is not squared has
-    several minima, all are NaN but those of `value` with respect to y. Whatever else is in a
+    several minima, all are NaN but those of `value` with respect to y. With a lasso the derivatives
+    of `params` are NaN where the loss is not squared. Whatever else is in a
     `Solution` counts as a constant.
 
     Args:
       data: a `Dataset`; X [n, d], y [n] or [n, k].
-      loss: any convex loss, with ridge penalties or none; a squared one with a lasso too.
+      loss: any convex loss, with ridge penalties or none; a squared one, and one made of parabolas
+        and lines, with a lasso too.
       intercept: whether the model has a bias.
 
     Returns:
@@ -82,8 +87,8 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     Raises:
       TypeError: not a `Dataset`, not a loss of this package, or an intercept that is no bool.
       ValueError: a loss that is not known to be convex, or neither smooth nor made of parabolas and
-        lines; a penalty that is not ridge, nor a lasso of a squared loss; compressed data and a
-        loss that is not squared.
+        lines; a penalty that is neither ridge nor lasso, or a lasso of another smooth loss, such as
+        `log_cosh`; compressed data and a loss that is not squared.
 
     Example:
       >>> data = as_dataset([[0.0], [2.0], [4.0]], [30.0, 40.0, 50.0])
@@ -188,7 +193,7 @@ def _solve_without_squares(loss: Loss, data: Dataset, intercept: bool) -> Soluti
     While the call is traced nobody knows yet, so that the program holds all.
     """
     is_known = not any(is_traced(leaf) for leaf in jax.tree.leaves((loss, data)))
-    if is_known and loss.curvature_bound is not None:
+    if is_known and loss.curvature_bound is not None and absolute_strength(loss) is None:
         found = _solve_convex(loss, data, intercept, True)
         if int(found.status) != SolutionStatus.NOT_CONVERGED:
             return found
@@ -199,9 +204,12 @@ def _solve_without_squares(loss: Loss, data: Dataset, intercept: bool) -> Soluti
 def _solve_convex(loss: Loss, data: Dataset, intercept: bool, only_newton: bool) -> Solution:
     divisor = loss.divisor(data)
     example_weights(loss, data)  # raises where several settings were not mapped over
-    columns, share, strength, _ = as_sums(loss, data, example_share(loss, data))
+    columns, share, strength, absolute = as_sums(loss, data, example_share(loss, data))
     of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
-    found = find(loss, columns, of_strength, intercept=intercept, only_newton=only_newton)
+    if absolute_strength(loss) is None:
+        found = find(loss, columns, of_strength, intercept=intercept, only_newton=only_newton)
+    else:
+        found = find_sparse(loss, columns, of_strength, absolute, intercept=intercept)
     theta = jnp.where(jnp.isnan(divisor), jnp.nan, found.theta)
     params = _params(found.factored.rows, (theta, jnp.zeros_like(theta)), data, intercept)
     fixed = found.factored.rows, found.u, found.is_unique

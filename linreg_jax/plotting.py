@@ -20,6 +20,7 @@ from linreg_jax._plotting.drawing import (
     tidy,
 )
 from linreg_jax._plotting.fit_picture import FitPicture
+from linreg_jax._plotting.level_paths import plot_quantile_path
 from linreg_jax._plotting.loss_curves import plot_losses
 from linreg_jax._plotting.rate_plots import plot_learning_rates
 from linreg_jax._plotting.summary import plot_summary, save_picture
@@ -45,6 +46,7 @@ __all__ = [
     "plot_learning_rates",
     "plot_leverage",
     "plot_losses",
+    "plot_quantile_path",
     "plot_quantiles",
     "plot_residuals",
     "plot_summary",

@@ -7,6 +7,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from sklearn.linear_model import ElasticNet
 
 from linreg_jax import huber, ridge
 from linreg_jax.checking import Comparison, GradientReport
@@ -58,6 +59,7 @@ def test_json_holds_what_the_help_says(run, table, numbers, tmp_path):
         "intercept",
         "exact",
         "inference",
+        "cross_validation",
         "training",
         "test",
         "seconds",
@@ -152,6 +154,57 @@ def test_a_lasso_has_its_exact_answer_beside_it(run, table, numbers):
     assert in_order(found["exact"])[:-1].tolist() == [0, 0, 0]
     np.testing.assert_allclose(in_order(found["exact"])[-1], numbers[1].mean(), rtol=1e-13)
     np.testing.assert_allclose(in_order(found), in_order(found["exact"]), atol=1e-4)
+
+
+def test_a_strength_is_chosen_by_cross_validation(run, table, numbers, tmp_path):
+    path, options = tmp_path / "fit.json", ("--loss", "half_mse", "--float64", "--cross-validate")
+    asked = (*options, 3, "--elastic", "0.01,1000,100,0.1:0.9")
+    code, out, err = run("fit", table, "--target", "price", *asked, "--json", path)
+    assert (code, err) == (
+        0,
+        "linreg-jax: warning: elastic 0.01 is at an end of the strengths "
+        "tried: others may be better\n",
+    )
+    report = json.loads(path.read_text())
+    found = report["cross_validation"]
+    assert (found["penalty"], found["folds"], found["best"]) == ("elastic", 3, 0.01)
+    assert found["strengths"] == [0.01, 1000, 100, 0.1]
+    scores = np.array(found["scores"])  # of folds of 20 rows each
+    np.testing.assert_allclose(found["mean"], scores.mean(axis=1), rtol=1e-12)
+    error = scores.std(axis=1, ddof=1) / np.sqrt(3)
+    np.testing.assert_allclose(found["standard_error"], error, rtol=1e-9)
+    assert np.argmin(found["mean"]) == 0
+    as_good = scores.mean(axis=1) <= scores.mean(axis=1)[0] + error[0]
+    assert found["one_standard_error"] == max(np.array(found["strengths"])[as_good])
+    # The best is what is fitted: scikit-learn's own elastic net, on standardized features.
+    X, y = numbers
+    scale = X.std(axis=0)
+    peer = ElasticNet(0.01, l1_ratio=0.9, tol=1e-12, max_iter=10**6).fit(X / scale, y)
+    np.testing.assert_allclose(in_order(report["exact"])[:-1], peer.coef_ / scale, rtol=1e-8)
+    lines = [re.split(r"\s{2,}", line) for line in out.splitlines()]
+    assert [
+        "best",
+        *(f"{found[key][0]:.5g}" for key in ("strengths", "mean", "standard_error")),
+    ] in lines
+    assert "the best of 4 strengths is fitted, 3 folds" in out
+
+
+@pytest.mark.parametrize("name", ["ridge", pytest.param("lasso", marks=pytest.mark.exhaustive)])
+def test_strengths_are_looked_for_where_none_are_given(run, table, numbers, name):
+    options = (f"--{name}", "--cross-validate", "--json", "-")
+    code, out, _ = run("fit", table, "--target", "price", *options)
+    report = json.loads(out)
+    found = report["cross_validation"]
+    assert (code, found["penalty"], found["folds"]) == (0, name, 5)
+    X, y = numbers
+    slopes = 2 * (X - X.mean(axis=0)).T @ (y - y.mean()) / ROWS / X.std(axis=0)
+    # From the least strength that leaves no weight to a thousandth of it.
+    ends = np.abs(slopes).max() * np.array([1, 1e-3])
+    if name == "ridge":
+        ends = np.abs(slopes).max() / np.sqrt((y * y).mean()) * np.array([1e2, 1e-4])
+    np.testing.assert_allclose(np.array(found["strengths"])[[0, -1]], ends, rtol=1e-5)
+    assert report["loss"] == f"mse + {name}({found['best']})"
+    assert len(found["scores"]) == 50
 
 
 def test_auto_rates_do_not_explode_without_standardizing(run, table, numbers):

@@ -403,7 +403,7 @@ def test_refusals():
         solve(data, Unknown())
     with pytest.raises(ValueError, match="needs a convex loss"):
         solve(data, Loss())
-    with pytest.raises(ValueError, match="a lasso for squared losses only"):
-        solve(data, mae + lasso(0.1))
+    with pytest.raises(ValueError, match="a lasso with losses made of parabolas and lines only"):
+        solve(data, log_cosh() + lasso(0.1))
     with pytest.raises(ValueError, match="one loss takes one number"):
         solve(data, quantile(jnp.array([0.1, 0.9])))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from linreg_jax._cli import texts
+from linreg_jax._cli.strengths import add_cross_validate, add_penalties
 
 if TYPE_CHECKING:
     from linreg_jax.losses import Loss
@@ -105,6 +106,7 @@ def _add_no_cache(parser: argparse.ArgumentParser, *, default: object) -> None:
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
     _add_data(parser)
+    add_cross_validate(parser)
     _add_training(parser)
     parser.add_argument(
         "--test-fraction", type=_fraction, metavar="F", help="share of rows held out"
@@ -186,12 +188,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(_LOSSES)}, log_cosh, huber:1.35, quantile:0.9 or epsilon_insensitive:0.1 "
         "(default: mse)",
     )
-    parser.add_argument(
-        "--ridge", type=_strength, metavar="S", help="add S times the squared weights to the loss"
-    )
-    parser.add_argument(
-        "--lasso", type=_strength, metavar="S", help="add S times the sizes of the weights"
-    )
+    add_penalties(parser)
     parser.add_argument(
         "--no-standardize",
         dest="standardize",
@@ -243,7 +240,6 @@ _count = _checked(int, lambda value: 1 <= value < 2**31, "a whole number from 1 
 _fraction = _checked(float, lambda value: 0 < value < 1, "a number between 0 and 1")
 _positive = _checked(float, _is_positive, "a finite number more than 0")
 _seed = _checked(int, lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
-_strength = _checked(float, lambda value: 0 <= value < float("inf"), "a finite number, at least 0")
 
 
 def _file_or_stream(text: str) -> str:

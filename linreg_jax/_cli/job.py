@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from linreg_jax._cli.choosing import Choice, penalized
 from linreg_jax._standardization import Standardization, standardize
 from linreg_jax._training.batches import batches_per_epoch
 from linreg_jax._training.progress import Progress
@@ -26,7 +27,6 @@ from linreg_jax.dataset import (
 from linreg_jax.gradients import vectorized
 from linreg_jax.losses import Loss
 from linreg_jax.model import init_params
-from linreg_jax.penalties import lasso, ridge
 from linreg_jax.tables import Table, first_too_large, read_table
 from linreg_jax.training import fit
 
@@ -52,6 +52,7 @@ class Job(NamedTuple):
       features, target: names.
       num_dropped: rows left out because they miss a value.
       seconds: reading and laying out took.
+      choice: of the strength in the loss; None: it was given.
     """
 
     data: Dataset
@@ -62,6 +63,7 @@ class Job(NamedTuple):
     target: str
     num_dropped: int
     seconds: float = 0.0
+    choice: Choice | None = None
 
     @property
     def trained_on(self) -> list[str]:
@@ -124,7 +126,7 @@ def make_job(table: Table, arguments: Namespace, *, standardized: bool) -> Job:
     so that features far from 0 keep the digits of their spread.
 
     Raises:
-      ValueError: a test fraction that leaves nothing to train on.
+      ValueError: a test fraction that leaves nothing to train on; as `penalized` says.
     """
     dtype, test = _dtype(arguments), None
     shift = table.X.mean(axis=0) if standardized else np.zeros(len(table.features))
@@ -142,11 +144,15 @@ def make_job(table: Table, arguments: Namespace, *, standardized: bool) -> Job:
             test = test._replace(X=(test.X - mean[None, :]) / restore.scale[None, :])
         with jax.enable_x64(True):
             restore = restore._replace(mean=jnp.asarray(shift + mean))
-    loss = arguments.loss
-    for penalty, strength in ((ridge, arguments.ridge), (lasso, arguments.lasso)):
-        loss = loss if strength is None else loss + penalty(strength)
+    loss, choice = penalized(arguments, data)
+    if choice is not None and choice.is_at_an_end:
+        best = float(choice.found.best_strength)
+        warn(
+            f"{choice.penalty} {best:.5g} is at an end of the strengths tried: others may be better"
+        )
     num_dropped = int((~table.kept).sum())
-    return Job(data, test, restore, loss, table.features, arguments.target, num_dropped)
+    job = Job(data, test, restore, loss, table.features, arguments.target, num_dropped)
+    return job._replace(choice=choice)
 
 
 def _dtype(arguments: Namespace) -> np.dtype:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from linreg_jax._cli import choosing
 from linreg_jax._cli.job import Job
 from linreg_jax._cli.worth import as_json, as_lines
 from linreg_jax._training.result import Fit, Status
@@ -74,6 +75,7 @@ def make_report(
         "inference": None
         if model.inference is None
         else as_json(model.inference, job, arguments.covariance),
+        "cross_validation": None if job.choice is None else choosing.as_json(job.choice),
         "training": _quality(job.loss, result.params, job.data),
         "test": None if job.test is None else _quality(job.loss, result.params, job.test),
         "seconds": {"read": round(job.seconds, 3), "fit": round(seconds, 3)},
@@ -118,6 +120,8 @@ def report_text(report: Report) -> str:
     columns = [column(report), *([column(exact)] if exact else [])]
     for name, *values in zip(names, *columns, strict=True):
         lines.append(f"{name:{width}}" + "".join(f"{_number(value):>15}" for value in values))
+    if report["cross_validation"] is not None:
+        lines += ["", *choosing.as_lines(report["cross_validation"], width)]
     parts = {"training": report["training"], "test": report["test"]}
     parts = {name: part for name, part in parts.items() if part is not None}
     lines += ["", f"{'':{width}}" + "".join(f"{name:>15}" for name in parts)]

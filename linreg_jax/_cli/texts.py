@@ -30,6 +30,7 @@ examples:
   linreg-jax fit houses.csv --target price --features area,rooms --test-fraction 0.2
   linreg-jax fit houses.csv --target price --loss huber:1.35 --optimizer adam
   linreg-jax fit houses.csv --target price --epochs 20 --batch-size 64 --seed 1
+  linreg-jax fit houses.csv --target price --lasso --cross-validate
   linreg-jax fit houses.csv --target price --save houses.model --json houses.json
 
 The table of standard errors is of the exact minimum on the rows fitted to, each row
@@ -37,7 +38,12 @@ being one observation; --covariance hc3 is right where errors differ from row to
 
 The features are standardized while training, and the coefficients are given in
 the units of the file. --ridge and --lasso act on the weights as they are trained;
-both together are an elastic net.
+both together are an elastic net, and --elastic S:SHARE is that of scikit-learn's
+ElasticNet(S, l1_ratio=SHARE) beside half_mse; SHARE is 0.5 where it is not given.
+
+--cross-validate tries the strengths of one penalty, --lasso 0.01,0.1,1, or 50 that
+suit the data where none is given, and fits with the best. The larger strength
+within one standard error of it is printed too: for simpler models, pass that one.
 
 --learning-rate auto is the best constant rate where there is one: for sgd, and a
 part of it for momentum and nesterov, with every loss but mae, quantile and
@@ -68,16 +74,22 @@ not finite are null:
   coefficients    {name: number} in the units of the file
   intercept       a number
   exact           {coefficients, intercept} of the exact minimum; null with --lasso
-                  where the loss is not squared
+                  and log_cosh
   inference       {covariance, level, reference_degrees (of t), residual_deviation,
                   f_statistic, f_p_value, coefficients {name: row}, intercept: row},
                   a row being {coefficient, standard_error, t, p, lower, upper} at
                   the minimum; null with --covariance none, and with mae, quantile
                   and epsilon_insensitive
+  cross_validation
+                  {penalty, folds, best, one_standard_error, strengths, mean,
+                  standard_error, scores}: best and the largest strength within one
+                  standard error of it; of each strength, the loss on held-out rows,
+                  its standard error, and the loss of each fold; null without
+                  --cross-validate
   training        {rows, loss, r2}: of all rows fitted to, at the end, in mini-batch
                   runs too; the loss without its penalty
   test            the same of the rows held out; null without --test-fraction
-  seconds         {read, fit}"""
+  seconds         {read, fit}; a choice of the strength counts as read"""
 
 PREDICT_NOTES = """\
 --interval 0.95 adds the columns "TARGET lower" and "TARGET upper".

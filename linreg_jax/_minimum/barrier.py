@@ -58,7 +58,7 @@ class Rows(NamedTuple):
     @classmethod
     def of(cls, problem: Problem, cells: Cells) -> "Rows":
         """Those of a problem."""
-        is_live = (cells.height > 0)[:, None] & (problem.s > 0)[None, :]
+        is_live = (cells.height > 0) & (problem.s > 0)[None, :]
         weight = jnp.where(is_live, problem.s[None, :], 0)
         total = jnp.sum(weight)
         return cls(cells, is_live, weight, jnp.where(total > 0, total, 1))
@@ -94,13 +94,13 @@ class Rows(NamedTuple):
 def start(problem: Problem, rows: Rows, z: Float[Array, " p"]) -> Iterate:
     """Near the path as far as single rows go, and balanced as far as the bias can do it."""
     cells = rows.cells
-    c = jnp.where(cells.height > 0, cells.height, 1)[:, None]
+    c = jnp.where(cells.height > 0, cells.height, 1)
     x = cells.positions(problem.residuals(z))
     size = jnp.sum(rows.weight * jnp.abs(x)) / rows.total
     size = jnp.where(size > 0, size, 1)
-    total = jnp.sum(cells.height)
+    total = jnp.sum(cells.height, axis=0)
     share = jnp.clip(-cells.floor / jnp.where(total > 0, total, 1), 0.001, 0.999)
-    per_height = size * share * (1 - share)  # mu over the height
+    per_height = (size * share * (1 - share))[None, :]  # mu over the height
 
     def on_path(x: Array) -> Iterate:
         # t - t' = x with t = mu / g, t' = mu / v and g + v = height

@@ -22,34 +22,34 @@ _FAR = 64.0  # in units of the targets: beyond the residuals of any minimum wort
 
 
 class Cells(NamedTuple):
-    """A loss of residuals in units; m cells.
+    """A loss of residuals in units; m cells, each with a column of its own for each row, or one.
 
     Attributes:
-      floor: [] the slope below all cells.
-      start: [m] where each begins.
-      height: [m] how much the slope rises; 0 for a cell that is none.
-      softness: [m] width over height; 0 for a jump.
+      floor: [q] the slope below all cells; q is 1 or n.
+      start: [m, q] where each begins.
+      height: [m, q] how much the slope rises; 0 for a cell that is none.
+      softness: [m, q] width over height; 0 for a jump.
     """
 
-    floor: Float[Array, ""]
-    start: Float[Array, " m"]
-    height: Float[Array, " m"]
-    softness: Float[Array, " m"]
+    floor: Float[Array, " q"]
+    start: Float[Array, "m q"]
+    height: Float[Array, "m q"]
+    softness: Float[Array, "m q"]
 
     def positions(self, r: Float[Array, " n"]) -> Float[Array, "m n"]:
         """[m, n] where each residual lies, from the start of each cell."""
-        return r[None, :] - self.start[:, None]
+        return r[None, :] - self.start
 
     def excess(self, x: Float[Array, "m n"], v: Float[Array, "m n"]) -> Float[Array, " n"]:
         """[n] cell(x) + cell*(v) - v x, summed over the cells."""
-        w, height = self.softness[:, None], self.height[:, None]
+        w, height = self.softness, self.height
         low, high = jnp.maximum(-x, 0), jnp.maximum(x - w * height, 0)
         off = jnp.clip(x, 0, w * height) - w * v
         return jnp.sum(divide(off * off, 2 * w + 0 * x) + (height - v) * high + v * low, axis=0)
 
     def nearest(self, x: Float[Array, "m n"]) -> Float[Array, "m n"]:
         """[m, n] the v that belongs to x; half the height on a jump."""
-        w, height = self.softness[:, None], self.height[:, None]
+        w, height = self.softness, self.height
         within = jnp.where(w > 0, divide(x, w + 0 * x), height * (1 + jnp.sign(x)) / 2)
         return jnp.clip(within, 0, height)
 
@@ -72,7 +72,7 @@ def cells_of(loss: Loss, unit: Float[Array, ""]) -> Cells:
     jumps = jnp.where(again, 0, above - below)
     start = kinks / unit
     if loss.is_piecewise_linear:
-        return Cells(below[0], start, jumps, jnp.zeros_like(start))
+        return _alike(below[0], start, jumps, jnp.zeros_like(start))
     far = _FAR * unit + jnp.abs(kinks[:1])
     ends = loss.psi(jnp.concatenate([kinks[:1] - far, kinks[-1:] + far]))
     from_ = jnp.concatenate([kinks[:1] - far, kinks])
@@ -84,7 +84,12 @@ def cells_of(loss: Loss, unit: Float[Array, ""]) -> Cells:
     width = jnp.concatenate([jnp.zeros_like(kinks), to - from_])
     starts = jnp.concatenate([kinks, from_])
     softness = divide(width / unit, heights)
-    return Cells(ends[0], starts / unit, heights, softness)
+    return _alike(ends[0], starts / unit, heights, softness)
+
+
+def _alike(floor: Array, start: Array, height: Array, softness: Array) -> Cells:
+    """Cells that are the same for every row."""
+    return Cells(floor[None], start[:, None], height[:, None], softness[:, None])
 
 
 def ramp_like(loss: Loss, unit: Float[Array, ""]) -> Cells:
@@ -93,4 +98,4 @@ def ramp_like(loss: Loss, unit: Float[Array, ""]) -> Cells:
     low, high = loss.psi(far * unit)
     steepest = jnp.asarray(loss.curvature_bound, unit.dtype) * unit
     steepest = jnp.where(steepest > 0, steepest, 1)
-    return Cells(low, (low / steepest)[None], (high - low)[None], (1 / steepest)[None])
+    return _alike(low, (low / steepest)[None], (high - low)[None], (1 / steepest)[None])

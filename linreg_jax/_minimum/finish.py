@@ -49,10 +49,10 @@ def finish(problem: Problem, scaled: Scaled, cells: Cells, point: Point, goal: G
       point: near the minimum.
       goal: when there is nothing to do.
     """
-    height = cells.height[:, None]
+    height = cells.height
     inside = inside_cells(problem, cells, point)
     is_inside = inside > 0
-    is_jump = (cells.softness == 0)[:, None]
+    is_jump = cells.softness == 0
     chosen = _choose(problem, cells, point.z, jnp.where(is_jump, inside, 0))
 
     def cond_fun(state: tuple) -> Array:
@@ -79,11 +79,11 @@ def inside_cells(problem: Problem, cells: Cells, point: Point) -> Float[Array, "
     On the path to the minimum one of two is next to 0: this distance, or that of the residual from
     where v has it.
     """
-    exists = (cells.height > 0)[:, None] & (problem.s > 0)[None, :]
-    height = jnp.where(cells.height > 0, cells.height, 1)[:, None]
+    exists = (cells.height > 0) & (problem.s > 0)[None, :]
+    height = jnp.where(cells.height > 0, cells.height, 1)
     v = point.v
     inside = jnp.minimum(v, height - v) / height
-    off = jnp.abs(cells.positions(problem.residuals(point.z)) - cells.softness[:, None] * v)
+    off = jnp.abs(cells.positions(problem.residuals(point.z)) - cells.softness * v)
     is_inside = exists & (inside > jnp.finfo(v.dtype).eps ** 0.5) & (inside > off / _size(problem))
     return jnp.where(is_inside, inside, 0)
 
@@ -130,14 +130,15 @@ def _solve(
     v: Float[Array, "m n"],
 ) -> tuple[Float[Array, " p"], Float[Array, "m n"]]:
     """The next z and v."""
-    p, w = problem.Q.shape[0], cells.softness[:, None]
+    p, w = problem.Q.shape[0], cells.softness
     x = cells.positions(problem.residuals(z))
     # On the ramp of a cell v follows the residual.
     is_on_ramp = is_inside & (w > 0)
     v = jnp.where(is_on_ramp, x / jnp.where(w > 0, w, 1), v)
     curvature = jnp.sum(jnp.where(is_on_ramp, 1 / jnp.where(w > 0, w, 1), 0), axis=0)
     H = weighted_gram(problem.Q, problem.s * curvature) + problem.P
-    added = jnp.finfo(z.dtype).eps ** 0.5 * jnp.sum(cells.height) / _size(problem)
+    added = jnp.finfo(z.dtype).eps ** 0.5 * jnp.max(jnp.sum(cells.height, axis=0))
+    added = added / _size(problem)
     H = H + jnp.diag(jnp.where(problem.is_free, 1, added))
     C = jnp.where(chosen.is_chosen[None, :], problem.Q[:, chosen.row], 0)
     corner = jnp.diag(jnp.where(chosen.is_chosen, 0, 1).astype(z.dtype))

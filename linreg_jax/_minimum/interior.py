@@ -62,7 +62,7 @@ def interior(
 
     def point_at(z: Array, v: Array) -> Point:
         r = problem.residuals(z)
-        v = rows.only_live(jnp.clip(v, 0, cells.height[:, None]))
+        v = rows.only_live(jnp.clip(v, 0, cells.height))
         excess = cells.excess(cells.positions(r), v)
         return certified(problem, scaled, z, rows.slopes(v), r, excess, v)
 
@@ -94,7 +94,7 @@ def interior(
 
 def _step(problem: Problem, rows: Rows, at: Iterate) -> tuple[Iterate, Array, Array]:
     """The next iterate, and of this one mu and the length of the gradient."""
-    s, w = problem.s, rows.cells.softness[:, None]
+    s, w = problem.s, rows.cells.softness
     z, v, g, t, t_below = at
     e = problem.gradient(z, rows.slopes(v))
     missing = rows.cells.positions(problem.residuals(z)) - w * v - (t - t_below)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from linreg_jax._algebra.settled import weighted_gram
+from linreg_jax._minimum.absolute import with_weights
 from linreg_jax._minimum.cells import cells_of, ramp_like
 from linreg_jax._minimum.finish import finish, inside_cells
 from linreg_jax._minimum.interior import interior
@@ -45,8 +46,10 @@ def minimum(
     at_zero = scaled.value(problem, jnp.zeros_like(z))
     eps = jnp.finfo(z.dtype).eps
     goal = Goal(jnp.asarray(8 * eps, z.dtype), eps * at_zero)
-    if scaled.loss.curvature_bound is None:
+    if scaled.loss.curvature_bound is None or scaled.num_weights:
         cells = cells_of(scaled.loss, scaled.unit)
+        if scaled.num_weights:
+            cells = with_weights(cells, problem.y.shape[0] - scaled.num_weights, scaled.num_weights)
         point, count = interior(problem, scaled, cells, z, goal, jnp.array(True))
         point = finish(problem, scaled, cells, point, goal)
         inside = inside_cells(problem, cells, point)

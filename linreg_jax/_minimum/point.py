@@ -68,7 +68,7 @@ def certified(
     """
     e = problem.gradient(z, u)
     value = jnp.sum(problem.s * scaled.rho(r)) + problem.penalty(z)
-    gap = jnp.sum(problem.s * excess) + 2 * jnp.sqrt(jnp.sum(e * e)) * problem.length(r)
+    gap = jnp.sum(problem.s * excess) + problem.missing(e, r, value)
     gap = jnp.where(jnp.isnan(gap + value), jnp.inf, gap)
     return Point(z, u, value, gap, jnp.zeros((0, *u.shape), u.dtype) if v is None else v)
 

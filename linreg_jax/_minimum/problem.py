@@ -28,6 +28,8 @@ class Problem(NamedTuple):
       s: [n] sample weights.
       P: [p, p] what ridge adds to the Hessian.
       is_free: [p] whether a parameter moves nothing, and stays 0.
+      by_weight: [d, p] a gradient by z as one by the weights of a lasso, over their strengths;
+        None: there is no lasso.
     """
 
     Q: Float[Array, "p n"]
@@ -35,6 +37,7 @@ class Problem(NamedTuple):
     s: Float[Array, " n"]
     P: Float[Array, "p p"]
     is_free: Bool[Array, " p"]
+    by_weight: Float[Array, "d p"] | None = None
 
     def residuals(self, z: Float[Array, " p"]) -> Float[Array, " n"]:
         """[n] predictions less targets."""
@@ -48,6 +51,21 @@ class Problem(NamedTuple):
         """[] zᵀPz / 2."""
         return jnp.sum(z * matmul(self.P, z)) / 2
 
+    def missing(
+        self, e: Float[Array, " p"], r: Float[Array, " n"], value: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        """[] how much less than at z a loss with the gradient e can be, as `Point` says.
+
+        With a lasso the sizes of the weights, by their strengths, are a part of the value, at the
+        minimum as at z, so that the weights' part of e can take no more than twice their product.
+        """
+        reach = 2 * self.length(r)
+        missing = reach * jnp.sqrt(jnp.sum(e * e))
+        if self.by_weight is None:
+            return missing
+        steepest = jnp.max(jnp.abs(matmul(self.by_weight, e)))
+        return jnp.fmin(missing, reach * jnp.abs(e[0]) + 2 * value * steepest)
+
     def length(self, r: Float[Array, " n"]) -> Float[Array, ""]:
         """[] of residuals; that of z is the same where predictions are meant."""
         return jnp.sqrt(jnp.sum(self.s * r * r))
@@ -59,14 +77,18 @@ class Scaled(NamedTuple):
     Attributes:
       loss: what is scaled.
       unit: [] of the residuals, as a power of 2.
+      num_weights: how many of the last rows are weights, which cost their size: `absolute`.
     """
 
     loss: Loss
     unit: Float[Array, ""]
+    num_weights: int = 0
 
     def rho(self, r: Float[Array, " n"]) -> Float[Array, " n"]:
         """[n] what each residual costs."""
-        return self.loss.rho(self.unit * r) / self.unit
+        n = r.shape[0] - self.num_weights
+        costs = self.loss.rho(self.unit * r[:n]) / self.unit
+        return jnp.concatenate([costs, jnp.abs(r[n:])]) if self.num_weights else costs
 
     def psi(self, r: Float[Array, " n"]) -> Float[Array, " n"]:
         """[n] the slope of rho."""

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from linreg_jax._algebra.least_squares import Factors, factors
 from linreg_jax._kernels import matmul
 from linreg_jax._minimum.problem import Problem
-from linreg_jax._typing import Array, Float
+from linreg_jax._typing import Array, Bool, Float
 from linreg_jax.dataset import Dataset, bias_multipliers
+
+_HELD = 1e-3  # of the squares of a column
 
 
 class Reduction(NamedTuple):
@@ -16,11 +18,13 @@ class Reduction(NamedTuple):
 
     Attributes:
       factored: of the data, with ridge as it would be beside a squared loss.
+      plain: the same, unless `held`: then `factored` holds what nothing determines.
       problem: with y [k, n] and P [p, p] for targets in units of 1.
       start: [k, p] the z of least squares.
     """
 
     factored: Factors
+    plain: Factors
     problem: Problem
     start: Float[Array, "k p"]
 
@@ -30,7 +34,12 @@ class Reduction(NamedTuple):
 
 
 def reduced(
-    data: Dataset, strength: Float[Array, ""], curvature: Float[Array, ""], *, intercept: bool
+    data: Dataset,
+    strength: Float[Array, ""],
+    curvature: Float[Array, ""],
+    *,
+    intercept: bool,
+    held: Bool[Array, ""] | None = None,
 ) -> Reduction:
     """The `Reduction` of data.
 
@@ -40,8 +49,15 @@ def reduced(
       curvature: [] about that of rho, over 2: beside a squared loss of it ridge is a part of what
         makes Q, and no part of P is out of proportion to the others.
       intercept: whether there is a bias.
+      held: [] whether each weight has a coordinate, those that the data do not determine too, as if
+        there were a small ridge, which nobody counts; None: they have not.
     """
-    factored, h = factors(data, strength / curvature, intercept=intercept)
+    ridge = strength / curvature
+    plain, h = factored, h = factors(data, ridge, intercept=intercept)
+    if held is not None:
+        lengths = plain.length * plain.rows.X.unit
+        ridge = ridge + jnp.where(held, _HELD, 0) * lengths * lengths
+        factored, h = factors(data, ridge, intercept=intercept)
     rows, s, b = factored.rows, data.sample_weight, bias_multipliers(data)
     centred = rows.centred(data)
     along = b if intercept else jnp.zeros_like(b)
@@ -58,4 +74,4 @@ def reduced(
     P = jnp.zeros((p + 1, p + 1), Q.dtype)
     P = P.at[1:, 1:].set(2 * strength * matmul(to_weights.T, to_weights))
     weight = jnp.ones_like(b) if s is None else s
-    return Reduction(factored, Problem(Q, centred.y.T, weight, P, is_free), h.T)
+    return Reduction(factored, plain, Problem(Q, centred.y.T, weight, P, is_free), h.T)

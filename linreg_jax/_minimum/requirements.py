@@ -9,7 +9,8 @@ def require_solvable(loss: LossFunction, caller: str) -> Loss:
 
     Raises:
       TypeError: not a loss of this package.
-      ValueError: another loss, or a penalty that is not ridge, nor a lasso of a squared loss.
+      ValueError: another loss; a penalty that is neither ridge nor a lasso, or a lasso of a smooth
+        loss that is not made of parabolas and lines.
     """
     known = require_loss(loss, caller)
     if not known.is_convex:
@@ -18,17 +19,18 @@ def require_solvable(loss: LossFunction, caller: str) -> Loss:
             "whose psi never falls states is_convex = True; fit takes any loss, step by step"
         )
     is_smooth = known.curvature_bound is not None
-    if not (is_smooth or (known.is_piecewise_quadratic and known.kinks)):
+    is_made_of_pieces = known.is_quadratic or (known.is_piecewise_quadratic and bool(known.kinks))
+    if not (is_smooth or is_made_of_pieces):
         raise ValueError(
             f"{caller} needs a loss that is smooth, or made of parabolas and lines, got {loss}: a "
             "smooth one states its curvature_bound, the other is_piecewise_quadratic = True and "
             "its kinks; fit takes any loss, step by step"
         )
     for penalty in known.penalties:
-        if penalty.is_quadratic or (penalty.is_absolute and known.is_quadratic):
+        if penalty.is_quadratic or (penalty.is_absolute and is_made_of_pieces):
             continue
         kinds = (
-            "a lasso for squared losses only"
+            "a lasso with losses made of parabolas and lines only, such as mse, huber and quantile"
             if penalty.is_absolute
             else "ridge and lasso penalties only"
         )

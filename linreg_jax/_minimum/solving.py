@@ -64,7 +64,7 @@ def find(
       only_newton: whether a smooth loss is given up where Newton's steps do not end in a minimum.
     """
     fixed_loss, fixed, fixed_strength = lax.stop_gradient((loss, data, strength))
-    curvature = _typical_curvature(fixed_loss, fixed) / 2
+    curvature = typical_curvature(fixed_loss, fixed) / 2
     reduction = reduced(fixed, fixed_strength, curvature, intercept=intercept)
     units = reduction.factored.rows.y.unit
 
@@ -72,7 +72,7 @@ def find(
         problem = reduction.problem._replace(y=y, P=unit * reduction.problem.P)
         return minimum(problem, Scaled(fixed_loss, unit), z, only_newton=only_newton)
 
-    found = _map_targets(of_target, (reduction.problem.y, units, reduction.start))
+    found = map_targets(of_target, (reduction.problem.y, units, reduction.start))
     factored = reduction.factored
     is_unique = found.is_unique & (factored.rank == data.X.shape[1])
     theta, u = lax.stop_gradient((reduction.theta(found.point.z), found.point.u.T))
@@ -82,7 +82,7 @@ def find(
             theta, H, is_unique, factored, loss, data, strength, intercept
         )
     else:
-        theta = _without_derivatives(theta, (loss, data))
+        theta = without_derivatives(theta, (loss, data))
     pulls = jax.vmap(reduction.problem.penalty)(found.point.z) * units * units
     return Found(
         factored=factored,
@@ -109,14 +109,14 @@ def _hessians(reduction: Reduction, loss: Loss, z: Float[Array, "k p"]) -> Float
     return jax.vmap(of_target)(problem.y, reduction.factored.rows.y.unit, z)
 
 
-def _map_targets(function: Callable[..., Minimum], of_targets: tuple[Array, ...]) -> Minimum:
+def map_targets(function: Callable[..., Minimum], of_targets: tuple[Array, ...]) -> Minimum:
     """The function of each target; of one without `vmap`, with which it compiles longer."""
     if of_targets[0].shape[0] > 1:
         return jax.vmap(function)(*of_targets)
     return jax.tree.map(lambda leaf: leaf[None], function(*(a[0] for a in of_targets)))
 
 
-def _typical_curvature(loss: Loss, data: Dataset) -> Float[Array, ""]:
+def typical_curvature(loss: Loss, data: Dataset) -> Float[Array, ""]:
     """[] the largest one of a smooth loss, else what psi rises by over the size of the targets."""
     if loss.curvature_bound is not None:
         curvature = jnp.asarray(loss.curvature_bound, data.X.dtype)
@@ -128,12 +128,12 @@ def _typical_curvature(loss: Loss, data: Dataset) -> Float[Array, ""]:
 
 
 @jax.custom_jvp
-def _without_derivatives(theta: Array, inputs: Any) -> Array:
+def without_derivatives(theta: Array, inputs: Any) -> Array:
     """The parameters, whose derivatives with respect to the inputs are NaN: they are not known."""
     return theta
 
 
-@_without_derivatives.defjvp
+@without_derivatives.defjvp
 def _nan_derivatives(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     """NaN times the inputs' tangents: linear, so that it can be transposed."""
     theta, _ = primals
