@@ -18,9 +18,10 @@ from linreg_jax._lasso.implicit import differentiable_lasso
 from linreg_jax._lasso.minimum import lasso_minimum
 from linreg_jax._loss import Loss, example_share, example_weights
 from linreg_jax._minimum.envelope import least_value
+from linreg_jax._minimum.many_rows import find_among_many, has_many_rows
 from linreg_jax._minimum.requirements import require_solvable
 from linreg_jax._minimum.result import Solution, SolutionStatus
-from linreg_jax._minimum.solving import find
+from linreg_jax._minimum.solving import Found, find
 from linreg_jax._minimum.sparse import find_sparse
 from linreg_jax._minimum.squared import squares_at
 from linreg_jax._typing import Array, Float
@@ -190,9 +191,14 @@ def _solve_without_squares(loss: Loss, data: Dataset, intercept: bool) -> Soluti
     """By Newton's steps alone, if they are enough, as they nearly always are for a smooth loss.
 
     What comes after them otherwise is a program twice as large, which most never have to compile.
-    While the call is traced nobody knows yet, so that the program holds all.
+    While the call is traced nobody knows yet, so that the program holds all. Of many rows of a loss
+    of lines, by those next to a kink.
     """
     is_known = not any(is_traced(leaf) for leaf in jax.tree.leaves((loss, data)))
+    if is_known and absolute_strength(loss) is None and has_many_rows(loss, data):
+        found_so = _solve_among_many(loss, data, intercept)
+        if found_so is not None:
+            return found_so
     if is_known and loss.curvature_bound is not None and absolute_strength(loss) is None:
         found = _solve_convex(loss, data, intercept, True)
         if int(found.status) != SolutionStatus.NOT_CONVERGED:
@@ -202,7 +208,6 @@ def _solve_without_squares(loss: Loss, data: Dataset, intercept: bool) -> Soluti
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _solve_convex(loss: Loss, data: Dataset, intercept: bool, only_newton: bool) -> Solution:
-    divisor = loss.divisor(data)
     example_weights(loss, data)  # raises where several settings were not mapped over
     columns, share, strength, absolute = as_sums(loss, data, example_share(loss, data))
     of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
@@ -210,6 +215,31 @@ def _solve_convex(loss: Loss, data: Dataset, intercept: bool, only_newton: bool)
         found = find(loss, columns, of_strength, intercept=intercept, only_newton=only_newton)
     else:
         found = find_sparse(loss, columns, of_strength, absolute, intercept=intercept)
+    return _as_solution(loss, data, columns, share, found, intercept)
+
+
+def _solve_among_many(loss: Loss, data: Dataset, intercept: bool) -> Solution | None:
+    """By the rows next to a kink, in several programs; None where that led to no minimum."""
+    columns, share, strength = _as_columns(loss, data)
+    found = find_among_many(loss, columns, strength, intercept=intercept)
+    if found is None:
+        return None
+    solution = _as_solution(loss, data, columns, share, found, intercept)
+    return solution if int(solution.status) == SolutionStatus.CONVERGED else None
+
+
+@jax.jit
+def _as_columns(loss: Loss, data: Dataset) -> tuple[Dataset, Array, Array]:
+    columns, share, strength, _ = as_sums(loss, data, example_share(loss, data))
+    return columns, share, jnp.zeros((), data.X.dtype) if strength is None else strength
+
+
+@functools.partial(jax.jit, static_argnums=5)
+def _as_solution(
+    loss: Loss, data: Dataset, columns: Dataset, share: Array, found: Found, intercept: bool
+) -> Solution:
+    """The `Solution` that was found of columns whose costs count by share."""
+    divisor = loss.divisor(data)
     theta = jnp.where(jnp.isnan(divisor), jnp.nan, found.theta)
     params = _params(found.factored.rows, (theta, jnp.zeros_like(theta)), data, intercept)
     fixed = found.factored.rows, found.u, found.is_unique

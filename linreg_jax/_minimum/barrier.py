@@ -114,8 +114,9 @@ def start(problem: Problem, rows: Rows, z: Float[Array, " p"]) -> Iterate:
     def balance(_: Array, shift: Array) -> Array:
         at = on_path(x + shift * problem.Q[:1])
         slope = jnp.sum(rows.weight / (at.t / at.g + at.t_below / at.v), axis=0)
-        curvature = jnp.sum(slope * problem.Q[0] ** 2)
-        force = jnp.sum(problem.s * rows.slopes(at.v) * problem.Q[0])
+        curvature = jnp.sum(slope * problem.Q[0] ** 2) + problem.P[0, 0]
+        shifted = z.at[0].add(shift)
+        force = problem.gradient(shifted, rows.slopes(at.v))[0]
         step = force / jnp.where(curvature > 0, curvature, 1)
         return shift - jnp.clip(step, -longest, longest)
 

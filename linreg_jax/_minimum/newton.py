@@ -78,7 +78,7 @@ def _point_and_next(
 
     def slope(length: Array) -> Array:
         along = jnp.sum(s * scaled.psi(r + length * dr) * dr)
-        return along + jnp.sum(pull * (z + length * dz))
+        return along + jnp.sum(pull * (z + length * dz)) + jnp.sum(problem.c * dz)
 
     plain = certified(problem, scaled, z, u, r)
     ahead = _certified_ahead(problem, scaled, plain, r, h, dz, dr)

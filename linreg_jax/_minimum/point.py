@@ -12,8 +12,8 @@ from linreg_jax._typing import Array, Bool, Float
 class Point(NamedTuple):
     """Parameters, and a slope for each row that proves how good they are.
 
-    Lines of the slopes u that touch rho from below have the gradient e = Q S u + P z together, and
-    no z* is better than z by more than::
+    Lines of the slopes u that touch rho from below have the gradient e = Q S u + P z + c together,
+    and no z* is better than z by more than::
 
         Σ s (rho(r) + rho*(u) - u r)  +  length(e) length(z* - z)
 
@@ -67,7 +67,7 @@ def certified(
       v: [m, n] what u is made of, or None.
     """
     e = problem.gradient(z, u)
-    value = jnp.sum(problem.s * scaled.rho(r)) + problem.penalty(z)
+    value = jnp.sum(problem.s * scaled.rho(r)) + problem.penalty(z) + problem.line(z)
     gap = jnp.sum(problem.s * excess) + problem.missing(e, r, value)
     gap = jnp.where(jnp.isnan(gap + value), jnp.inf, gap)
     return Point(z, u, value, gap, jnp.zeros((0, *u.shape), u.dtype) if v is None else v)

@@ -3,7 +3,7 @@
 With R the triangular factor of the weighted, centred rows A and z = R theta::
 
     r = Qᵀz - y        Q S Qᵀ = I, whatever the units and correlations of the features
-    loss / factor = Σ s rho(r) + zᵀPz / 2
+    loss / factor = Σ s rho(r) + zᵀPz / 2 + c z + constant
 
 Where X is rank-deficient the rows of Q that nothing determines are 0, and so is z there.
 """
@@ -30,6 +30,8 @@ class Problem(NamedTuple):
       is_free: [p] whether a parameter moves nothing, and stays 0.
       by_weight: [d, p] a gradient by z as one by the weights of a lasso, over their strengths;
         None: there is no lasso.
+      c, constant: [p] and [], what rows that are settled add: c z + constant, beside a part of P.
+      squares: [] of the residuals of these rows.
     """
 
     Q: Float[Array, "p n"]
@@ -38,18 +40,25 @@ class Problem(NamedTuple):
     P: Float[Array, "p p"]
     is_free: Bool[Array, " p"]
     by_weight: Float[Array, "d p"] | None = None
+    c: Float[Array, " p"] | float = 0.0
+    constant: Float[Array, ""] | float = 0.0
+    squares: Float[Array, ""] | float = 0.0
 
     def residuals(self, z: Float[Array, " p"]) -> Float[Array, " n"]:
         """[n] predictions less targets."""
         return matmul(z, self.Q) - self.y
 
     def gradient(self, z: Float[Array, " p"], u: Float[Array, " n"]) -> Float[Array, " p"]:
-        """[p] Q S u + P z: the gradient, where u is the slope of each row."""
-        return matmul(self.Q, self.s * u) + matmul(self.P, z)
+        """[p] Q S u + P z + c: the gradient, where u is the slope of each row."""
+        return matmul(self.Q, self.s * u) + matmul(self.P, z) + self.c
 
     def penalty(self, z: Float[Array, " p"]) -> Float[Array, ""]:
         """[] zᵀPz / 2."""
         return jnp.sum(z * matmul(self.P, z)) / 2
+
+    def line(self, z: Float[Array, " p"]) -> Float[Array, ""]:
+        """[] c z + constant."""
+        return jnp.sum(self.c * z) + self.constant
 
     def missing(
         self, e: Float[Array, " p"], r: Float[Array, " n"], value: Float[Array, ""]
@@ -68,7 +77,7 @@ class Problem(NamedTuple):
 
     def length(self, r: Float[Array, " n"]) -> Float[Array, ""]:
         """[] of residuals; that of z is the same where predictions are meant."""
-        return jnp.sqrt(jnp.sum(self.s * r * r))
+        return jnp.sqrt(jnp.sum(self.s * r * r) + self.squares)
 
 
 class Scaled(NamedTuple):
@@ -102,9 +111,9 @@ class Scaled(NamedTuple):
         return u, jnp.where(h > 0, h, 0)
 
     def value(self, problem: Problem, z: Float[Array, " p"]) -> Float[Array, ""]:
-        """[] Σ s rho(r) + zᵀPz / 2."""
+        """[] Σ s rho(r) + zᵀPz / 2 + c z + constant."""
         costs = problem.s * self.rho(problem.residuals(z))
-        return jnp.sum(costs) + problem.penalty(z)
+        return jnp.sum(costs) + problem.penalty(z) + problem.line(z)
 
 
 def solve_positive(H: Float[Array, "p p"], right: Float[Array, " p"]) -> Float[Array, " p"]:

@@ -58,20 +58,52 @@ def reduced(
         lengths = plain.length * plain.rows.X.unit
         ridge = ridge + jnp.where(held, _HELD, 0) * lengths * lengths
         factored, h = factors(data, ridge, intercept=intercept)
-    rows, s, b = factored.rows, data.sample_weight, bias_multipliers(data)
-    centred = rows.centred(data)
+    return Reduction(factored, plain, coordinates(factored, data, strength, intercept), h.T)
+
+
+def coordinates(
+    factored: Factors, data: Dataset, strength: Float[Array, ""], intercept: bool
+) -> Problem:
+    """The `Problem` of rows, those that were factored or some of them: y is [k, n].
+
+    Args:
+      factored: of all rows.
+      data: a `Dataset` with y [n, k].
+      strength: [] of the ridge.
+      intercept: whether there is a bias.
+    """
+    s = data.sample_weight
+    A, y = centred_columns(factored, data, intercept)
+    Q = for_centred(factored).forward(A)
+    weight = jnp.ones(Q.shape[1], Q.dtype) if s is None else s
+    P = ridge_in_coordinates(factored, strength)
+    return Problem(Q, y, weight, P, jnp.all(Q == 0, axis=1))
+
+
+def ridge_in_coordinates(factored: Factors, strength: Float[Array, ""]) -> Float[Array, "p p"]:
+    """What a ridge adds to the Hessian, in units of the targets squared."""
+    p, dtype = factored.s.shape[0], factored.s.dtype
+    to_weights = factored.shortest * factored.divided(jnp.ones((p, 1), dtype))[:, 0][None, :]
+    to_weights = to_weights / factored.rows.X.unit[:, None]
+    P = jnp.zeros((p + 1, p + 1), dtype)
+    return P.at[1:, 1:].set(2 * strength * matmul(to_weights.T, to_weights))
+
+
+def centred_columns(
+    factored: Factors, data: Dataset, intercept: bool
+) -> tuple[Float[Array, "d_and_1 n"], Float[Array, "k n"]]:
+    """[Xᵀ; b] and yᵀ in the units of what was factored, centred as it was; 0 for weights of 0."""
+    s, b = data.sample_weight, bias_multipliers(data)
+    centred = factored.rows.centred(data)
     along = b if intercept else jnp.zeros_like(b)
     if s is not None:
         along = jnp.where(s > 0, along, 0)
-    # Rows are centred already: what `forward` would take off is nothing.
-    A = jnp.concatenate([centred.X.T, along[None, :]])
-    mean_0 = rows._replace(X=rows.X._replace(mean=jnp.zeros_like(rows.X.mean)))
-    Q = factored._replace(rows=mean_0).forward(A)
-    is_free = jnp.all(Q == 0, axis=1)
-    p = factored.s.shape[0]
-    to_weights = factored.shortest * factored.divided(jnp.ones((p, 1), Q.dtype))[:, 0][None, :]
-    to_weights = to_weights / rows.X.unit[:, None]
-    P = jnp.zeros((p + 1, p + 1), Q.dtype)
-    P = P.at[1:, 1:].set(2 * strength * matmul(to_weights.T, to_weights))
-    weight = jnp.ones_like(b) if s is None else s
-    return Reduction(factored, plain, Problem(Q, centred.y.T, weight, P, is_free), h.T)
+    return jnp.concatenate([centred.X.T, along[None, :]]), centred.y.T
+
+
+def for_centred(factored: Factors) -> Factors:
+    """The factors for `centred_columns`, from which `forward` has no means to take."""
+    rows = factored.rows
+    return factored._replace(
+        rows=rows._replace(X=rows.X._replace(mean=jnp.zeros_like(rows.X.mean)))
+    )
