@@ -94,7 +94,7 @@ def _scores(losses: Loss, train: Dataset, held_out: Dataset, intercept: bool) ->
     def score(loss: Loss) -> Array:
         return held_out_loss(loss, solve(train, loss, intercept=intercept).params, held_out)
 
-    # One after the other where steps are many: at once, all take as many as the one that takes most.
+    # One after the other where there are steps: at once, all take as many as the longest.
     scores: Array = (jax.vmap(score) if losses.is_quadratic else partial(lax.map, score))(losses)
     return scores
 
