@@ -16,6 +16,8 @@ from linreg_jax import (
     ridge,
     solve,
 )
+from linreg_jax._minimum.absolute import WeightRows
+from linreg_jax._minimum.reduction import reduced
 from tests.support import make_problem, on_the_host, relative_error
 from tests.test_exact_robust import EACH, KINDS, LOSSES, draw
 
@@ -204,3 +206,18 @@ def test_it_says_whether_the_minimum_is_alone(x64):
         assert bool(found.unique) is expected, (features, strength)
         assert bool((found.params.weights == 0).all()) is (strength == 100)
         assert int(found.status) == SolutionStatus.CONVERGED
+
+
+def test_a_gradient_by_the_weights_is_one_by_their_coordinates(x64):
+    """What the gap rests on: by_weight takes W strength apart again."""
+    _, data = make_problem(4, n=9, d=4, weighted=True, dtype="float64")
+    data = data._replace(X=data.X * jnp.array([[1e-3, 1.0, 50.0, 1.0]]), y=data.y[:, None])
+    one = jnp.ones(())
+    reduction = reduced(data, 0.1 * one, one, intercept=True, held=jnp.array(True))
+    weights = WeightRows.of(reduction, 0.3 * one)
+    found = weights.by_weight @ (weights.W * weights.strength[None, :])
+    np.testing.assert_allclose(found, np.eye(4), atol=1e-10)
+    # strength abs(w) is what the rows cost, whatever their units.
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(1, 5)))
+    theta = reduction.theta(z)[:-1, 0] / reduction.factored.rows.X.unit
+    np.testing.assert_allclose(weights.costs(z)[0], 0.3 * jnp.sum(jnp.abs(theta)), rtol=1e-12)

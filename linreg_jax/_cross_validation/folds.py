@@ -1,6 +1,7 @@
 """Which rows are held out together, and the losses of fits without them."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +94,9 @@ def _scores(losses: Loss, train: Dataset, held_out: Dataset, intercept: bool) ->
     def score(loss: Loss) -> Array:
         return held_out_loss(loss, solve(train, loss, intercept=intercept).params, held_out)
 
-    return jax.vmap(score)(losses)
+    # One after the other where there are steps: at once, all take as many as the longest.
+    scores: Array = (jax.vmap(score) if losses.is_quadratic else partial(lax.map, score))(losses)
+    return scores
 
 
 def fold_weights(data: Dataset, folds: Int[Array, " n"], num_folds: int) -> Float[Array, " f"]:

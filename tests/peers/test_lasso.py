@@ -2,7 +2,14 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import ElasticNet, Lasso, LassoCV, RidgeCV, lars_path
+from sklearn.linear_model import (
+    ElasticNet,
+    Lasso,
+    LassoCV,
+    QuantileRegressor,
+    RidgeCV,
+    lars_path,
+)
 from sklearn.linear_model import lasso_path as peer_path
 from sklearn.model_selection import KFold
 
@@ -14,6 +21,7 @@ from linreg_jax import (
     lasso,
     lasso_path,
     mse,
+    quantile,
     ridge,
     solve,
     sse,
@@ -47,6 +55,16 @@ def test_lasso_and_elastic_net(alpha, problem):
     loss = half_mse + lasso(0.3 * alpha) + ridge(0.7 * alpha / 2)
     found = solve(as_dataset(X, y, weight), loss).params
     assert relative_error(found, [peer.coef_, peer.intercept_]) < TOLERANCE
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.3])
+def test_a_quantile_with_a_lasso(alpha, problem):
+    X, y = problem
+    weight = np.random.default_rng(0).uniform(0.1, 3.0, len(y))
+    peer = QuantileRegressor(quantile=0.7, alpha=alpha).fit(X, y, weight)
+    found = solve(as_dataset(X, y, weight), quantile(0.7) + lasso(alpha)).params
+    assert relative_error(found, [peer.coef_, peer.intercept_]) < 1e-9
+    assert (np.asarray(found.weights) == 0).tolist() == (np.abs(peer.coef_) < 1e-12).tolist()
 
 
 def test_every_knot_of_lars(problem):
