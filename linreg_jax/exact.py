@@ -9,19 +9,17 @@ import numpy as np
 from jax import lax
 
 from linreg_jax._algebra.implicit import differentiable_minimum
-from linreg_jax._algebra.least_squares import corrected, factors, in_units_of_data
-from linreg_jax._algebra.linalg import Centring
+from linreg_jax._algebra.least_squares import corrected, factors
 from linreg_jax._algebra.quadratic import absolute_strength, as_squares, as_sums
-from linreg_jax._arithmetic.double_word import Pair
 from linreg_jax._kernels import placed
 from linreg_jax._lasso.implicit import differentiable_lasso
 from linreg_jax._lasso.minimum import lasso_minimum
 from linreg_jax._loss import Loss, example_share, example_weights
-from linreg_jax._minimum.envelope import least_value
+from linreg_jax._minimum.assembly import as_solution, params_of, status_of
 from linreg_jax._minimum.many_rows import find_among_many, has_many_rows
 from linreg_jax._minimum.requirements import require_solvable
 from linreg_jax._minimum.result import Solution, SolutionStatus
-from linreg_jax._minimum.solving import Found, find
+from linreg_jax._minimum.solving import find
 from linreg_jax._minimum.sparse import find_sparse
 from linreg_jax._minimum.squared import squares_at
 from linreg_jax._typing import Array, Float
@@ -168,7 +166,7 @@ def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
     theta = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, theta)
     of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
     theta = differentiable_minimum(theta, factored, columns, of_strength, intercept)
-    params = _params(factored.rows, (theta, low), data, intercept)
+    params = params_of(factored.rows, (theta, low), data, intercept)
     squares = squares_at(columns, factored.rows, theta)
     unit = factored.rows.y.unit
     # The loss is quadratic: above its least value by half of gradient H⁻¹ gradient.
@@ -179,7 +177,7 @@ def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
         value=value,
         gap=gap,
         unique=factored.rank == data.X.shape[1],
-        status=_status(value, gap, jnp.zeros_like(gap)),
+        status=status_of(value, gap, jnp.zeros_like(gap)),
         num_iterations=jnp.zeros((), jnp.int32),
         rank=factored.rank,
         condition_number=factored.condition_number(),
@@ -215,7 +213,7 @@ def _solve_convex(loss: Loss, data: Dataset, intercept: bool, only_newton: bool)
         found = find(loss, columns, of_strength, intercept=intercept, only_newton=only_newton)
     else:
         found = find_sparse(loss, columns, of_strength, absolute, intercept=intercept)
-    return _as_solution(loss, data, columns, share, found, intercept)
+    return as_solution(loss, data, columns, share, found, intercept)
 
 
 def _solve_among_many(loss: Loss, data: Dataset, intercept: bool) -> Solution | None:
@@ -224,7 +222,7 @@ def _solve_among_many(loss: Loss, data: Dataset, intercept: bool) -> Solution | 
     found = find_among_many(loss, columns, strength, intercept=intercept)
     if found is None:
         return None
-    solution = _as_solution(loss, data, columns, share, found, intercept)
+    solution = as_solution(loss, data, columns, share, found, intercept)
     return solution if int(solution.status) == SolutionStatus.CONVERGED else None
 
 
@@ -232,36 +230,6 @@ def _solve_among_many(loss: Loss, data: Dataset, intercept: bool) -> Solution | 
 def _as_columns(loss: Loss, data: Dataset) -> tuple[Dataset, Array, Array]:
     columns, share, strength, _ = as_sums(loss, data, example_share(loss, data))
     return columns, share, jnp.zeros((), data.X.dtype) if strength is None else strength
-
-
-@functools.partial(jax.jit, static_argnums=5)
-def _as_solution(
-    loss: Loss, data: Dataset, columns: Dataset, share: Array, found: Found, intercept: bool
-) -> Solution:
-    """The `Solution` that was found of columns whose costs count by share."""
-    divisor = loss.divisor(data)
-    theta = jnp.where(jnp.isnan(divisor), jnp.nan, found.theta)
-    params = _params(found.factored.rows, (theta, jnp.zeros_like(theta)), data, intercept)
-    fixed = found.factored.rows, found.u, found.is_unique
-    value, costs = least_value(intercept, found.theta, fixed, (loss, columns, share))
-    fixed_share = lax.stop_gradient(share)
-    # What rounding of the parameters costs is a part of the gap.
-    gap = found.gap + jnp.maximum(lax.stop_gradient(costs) - found.costs, 0)
-    gap = lax.stop_gradient(fixed_share * gap)
-    status = _status(value, gap, fixed_share * found.scale)
-    is_known = status != SolutionStatus.NOT_FINITE
-    params = jax.tree.map(lambda leaf: jnp.where(is_known, leaf, jnp.nan), params)
-    return Solution(
-        params=params,
-        value=jnp.where(is_known, value, jnp.nan),
-        gap=jnp.where(is_known, gap, jnp.inf),
-        unique=found.is_unique & is_known,
-        status=status,
-        num_iterations=found.num_iterations,
-        rank=found.factored.rank,
-        condition_number=found.factored.condition_number(),
-        singular_values=found.factored.s,
-    )
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -273,7 +241,7 @@ def _solve_lasso(loss: Loss, data: Dataset, intercept: bool) -> Solution:
     theta, low = found.theta
     theta = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, theta)
     theta = differentiable_lasso(theta, found.active, factored, squares, intercept)
-    params = _params(factored.rows, (theta, low), data, intercept)
+    params = params_of(factored.rows, (theta, low), data, intercept)
     certificate, unit = found.certificate, factored.rows.y.unit
     value = squares.share * squares_at(squares.data, factored.rows, theta) + loss.penalty(params)
     status = jnp.where(certificate.is_done, SolutionStatus.CONVERGED, SolutionStatus.NOT_CONVERGED)
@@ -289,20 +257,3 @@ def _solve_lasso(loss: Loss, data: Dataset, intercept: bool) -> Solution:
         condition_number=factored.condition_number(),
         singular_values=factored.s,
     )
-
-
-def _status(value: Array, gap: Array, scale: Array) -> Array:
-    """[] int32, a `SolutionStatus`; `scale` is the loss of a poor model."""
-    eps = jnp.finfo(value.dtype).eps
-    relative = 1e-12 if eps < 1e-9 else 1e-5
-    is_small = gap <= jnp.maximum(relative * jnp.abs(value), 100 * eps * scale)
-    status = jnp.where(is_small, SolutionStatus.CONVERGED, SolutionStatus.NOT_CONVERGED)
-    status = jnp.where(jnp.isfinite(value), status, SolutionStatus.NOT_FINITE)
-    return lax.stop_gradient(status.astype(jnp.int32))
-
-
-def _params(rows: Centring, theta: Pair, data: Dataset, intercept: bool) -> Params:
-    params = in_units_of_data(rows, theta, intercept=intercept)
-    if data.y.ndim == 1:
-        params = jax.tree.map(lambda leaf: leaf[..., 0], params)
-    return params

@@ -4,8 +4,9 @@ At a point near the minimum most residuals lie so far from a kink that they stay
 of these together are one line, which costs nothing, and few rows are left to look for the minimum
 with. What is found is the minimum of all rows where the others are still on the lines that they
 were counted for: rho lies above these, so that no minimum can be lower. Where they are not, the
-rows next to a kink are chosen anew. Samples of the rows come first, each several times as large as
-the one before, until the rows next to a kink are known well enough.
+rows next to a kink are chosen anew. Rows that pull hardest are kept wherever they lie: nothing
+could hold them in balance. Samples of the rows come first, each several times as large as the one
+before, until the rows next to a kink are known well enough.
 
 Source: Portnoy and Koenker 1997, Statistical Science 12, whose "globs" the others are.
 """
@@ -42,6 +43,7 @@ from linreg_jax.dataset import Dataset
 _FEWEST_NUMBERS = 2**21  # of X, with a bias
 _FEWEST_TIMES = 4  # as many rows as are kept
 _KEPT_OF_NUMBERS, _KEPT_OF_COLUMNS = 8, 400  # times the root of all numbers, the columns
+_STEEP = 8  # one in so many of the kept is kept for its pull
 _GROWTH = 8  # of a sample
 _MOST_ROUNDS = 8  # with all rows
 _BLOCK_ROWS = 2**13
@@ -57,6 +59,7 @@ class Parts(NamedTuple):
       strength: [] of the ridge.
       factored: of all rows.
       pull: [] a small curvature.
+      steepness: [n] how hard each row can pull, nearly: s times the length of its part of Q.
     """
 
     loss: Loss
@@ -64,6 +67,7 @@ class Parts(NamedTuple):
     strength: Float[Array, ""]
     factored: Factors
     pull: Float[Array, ""]
+    steepness: Float[Array, " n"]
 
     @property
     def scaled(self) -> Scaled:
@@ -124,7 +128,7 @@ def find_among_many(
         z, count = found.point.z, count + int(found.num_iterations)
         sums, r = _sums(parts, z, following, intercept)
         before, lines = lines, _lines(parts, r)
-        if stride == 1 and _are_settled(kept, before, lines):
+        if stride == 1 and before is not None and _are_settled(kept, before, lines):
             return _found(parts, found, count)
         kept = _nearest(parts, r, m, following)
     return None
@@ -144,7 +148,27 @@ def _factored(
     curvature = typical_curvature(loss, data)
     factored, h = factors(data, 2 * strength / curvature, intercept=intercept)
     pull = _PULL * curvature * factored.rows.y.unit[0]
-    return Parts(loss, data, strength, factored, pull), h[:, 0]
+    blocks = map_blocks(
+        functools.partial(_steepness, factored, intercept),
+        data._replace(total_weight=None),
+        _BLOCK_ROWS,
+    )
+    steepness = _joined(blocks, data.X.shape[0])
+    return Parts(loss, data, strength, factored, pull, steepness), h[:, 0]
+
+
+def _steepness(factored: Factors, intercept: bool, block: Dataset) -> Float[Array, " B"]:
+    """[B] with features taken for uncorrelated, of a block of rows."""
+    A, _ = centred_columns(factored, block, intercept)
+    A = A / jnp.append(factored.length, factored.R00)[:, None]
+    lengths = jnp.sqrt(jnp.sum(A * A, axis=0))
+    return lengths if block.sample_weight is None else block.sample_weight * lengths
+
+
+def _joined(blocks: Float[Array, "t B"], n: int) -> Float[Array, " n"]:
+    """[n] of `map_blocks`, whose last block reaches back into the one before it."""
+    left = n - (blocks.shape[0] - 1) * blocks.shape[1]
+    return jnp.concatenate([blocks[:-1].reshape(-1), blocks[-1, blocks.shape[1] - left :]])
 
 
 @functools.partial(jax.jit, static_argnames="intercept")
@@ -169,10 +193,7 @@ def _sums(
     sums, r = map_blocks(of_block, rows, _BLOCK_ROWS)
     sums = jax.tree.map(lambda a: sum_pairs((a, jnp.zeros_like(a)), 0)[0], sums)
     gradient = factored.forward(sums.gradient[:, None])[:, 0]
-    # The last block reaches back into the one before it.
-    left = n - (r.shape[0] - 1) * r.shape[1]
-    r = jnp.concatenate([r[:-1].reshape(-1), r[-1, r.shape[1] - left :]])
-    return sums._replace(gradient=gradient), r
+    return sums._replace(gradient=gradient), _joined(r, n)
 
 
 @functools.partial(jax.jit, static_argnames="intercept")
@@ -226,11 +247,11 @@ def _lines(parts: Parts, r: Float[Array, " n"]) -> Int[np.ndarray, " n"]:
 
 
 def _nearest(parts: Parts, r: Float[Array, " n"], m: int, stride: int) -> Int[np.ndarray, " m"]:
-    """[m] the rows nearest to a kink, of every so many-th one, in order."""
-    values = np.asarray(r)[::stride]
+    """[m] the rows nearest to a kink, of every so many-th one, and the steepest ones, in order."""
+    values, steepness = (np.asarray(a)[::stride] for a in (r, parts.steepness))
     off = np.min([np.abs(values - kink) for kink in _kinks(parts)], axis=0)
-    if parts.data.sample_weight is not None:
-        off = np.where(np.asarray(parts.data.sample_weight)[::stride] > 0, off, np.inf)
+    off[np.argpartition(-steepness, m // _STEEP)[: m // _STEEP]] = 0
+    off[steepness == 0] = np.inf
     return stride * np.sort(np.argpartition(off, m - 1)[:m])
 
 
