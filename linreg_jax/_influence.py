@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from linreg_jax._algebra.linalg import target_columns
 from linreg_jax._algebra.quadratic import penalty_curvature
 from linreg_jax._inference.arguments import check_minimum, checked_loss
+from linreg_jax._inference.at_minimum import at_minimum
 from linreg_jax._inference.deletion import Deletion, deletion, remaining
 from linreg_jax._inference.fitted import Fitted, least_squares_fit
-from linreg_jax._inference.scores import at_minimum
 from linreg_jax._kernels import matmul, per_example, placed
 from linreg_jax._loss import Loss, example_weights
 from linreg_jax._typing import Array, Float

@@ -16,11 +16,12 @@ from linreg_jax._inference.arguments import (
     refuse_compressed,
     refuse_leverages,
 )
+from linreg_jax._inference.at_minimum import at_minimum
 from linreg_jax._inference.distributions import t_p_values, t_quantile
 from linreg_jax._inference.fitted import least_squares_fit
 from linreg_jax._inference.least_squares import Estimate, estimate
 from linreg_jax._inference.result import Inference
-from linreg_jax._inference.scores import at_minimum, estimate_by_scores
+from linreg_jax._inference.scores import estimate_by_scores
 from linreg_jax._kernels import matmul, on_device, placed
 from linreg_jax._loss import Loss, example_weights
 from linreg_jax._minimum.requirements import is_solvable

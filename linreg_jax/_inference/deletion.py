@@ -17,9 +17,10 @@ import jax.numpy as jnp
 
 from linreg_jax._algebra.inverse import params_in_units
 from linreg_jax._algebra.quadratic import penalty_curvature
+from linreg_jax._inference.at_minimum import AtMinimum
 from linreg_jax._inference.fitted import Fitted, coefficients_of, identified, q_rows
-from linreg_jax._inference.minimum import slope, solve_active
-from linreg_jax._inference.scores import AtMinimum
+from linreg_jax._inference.minimum import slope
+from linreg_jax._inference.scores import inverse_hessian
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
 from linreg_jax._typing import Array, Float
@@ -99,12 +100,11 @@ def deletion(
         theta = params_in_units(fit.factored.rows, fit.theta, intercept=intercept)
         inverse = jnp.broadcast_to(jnp.eye(p, dtype=q.dtype), (k, p, p))
     else:
-        theta = found.theta
+        theta = found.point.theta
         r, psi, curvature = found.r, loss.psi(found.r), slope(loss, found.r)
         at = jnp.where(s[:, None] > 0, s[:, None] * curvature, 0)
         H = jnp.stack([matmul((at[:, j, None] * q).T, q) for j in range(k)])
-        H = H + found.ridge.hessian()[None]
-        inverse = solve_active(H, jnp.broadcast_to(jnp.eye(p, dtype=q.dtype), H.shape), found.on)
+        inverse = inverse_hessian({"hessian": H}, found.point)
     step = jnp.stack([matmul(q, one) for one in inverse], axis=1)
     along = jnp.sum(step * q[:, None, :], axis=2)
     known = identified(fit.factored, intercept=intercept)
