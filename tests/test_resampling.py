@@ -16,12 +16,14 @@ from linreg_jax import (
     jackknife,
     mae,
     mse,
+    quantile,
     ridge,
     solve,
     sse,
 )
 from linreg_jax._inference.bootstrap import drawn_weights
 from tests.support import make_problem, relative_error
+from tests.test_inference_scores import Step
 
 
 def flat(params):
@@ -95,6 +97,34 @@ def test_other_losses_are_minimised_in_each_draw(x64):
         assert relative_error(found.draws[i], flat(one.params)) < 1e-9
 
 
+@pytest.mark.parametrize(
+    "strength", [0.0, pytest.param(0.05, marks=pytest.mark.exhaustive)], ids=["plain", "ridge"]
+)
+def test_losses_that_jump_are_minimised_in_each_draw(strength, x64):
+    _, data = make_problem(3, n=40, d=2, weighted=True, dtype="float64")
+    data = data._replace(X=data.X.at[:, 1].set(0.0).at[np.array([5, 9]), 1].set(1.0))
+    assert (np.asarray(data.sample_weight)[[5, 9]] > 0).all()
+    loss = quantile(0.3) + ridge(strength) if strength else quantile(0.3)
+    found = bootstrap(data, loss, jax.random.key(1), 30)
+    weights, total = weights_of(data, 1, 30), jnp.sum(data.sample_weight)
+    for i in range(30):
+        # The feature is in two rows, and where none is drawn nothing but ridge says its weight.
+        determined = bool((weights[i][np.array([5, 9])] > 0).any()) or strength > 0
+        if not determined:
+            assert np.isnan(found.draws[i]).all()
+        elif i < 5:
+            # Ridge is as strong beside the sum, which is another of these weights.
+            alone = quantile(0.3) + ridge(strength * total / weights[i].sum())
+            one = solve(data._replace(sample_weight=weights[i]), alone if strength else loss)
+            assert bool(one.unique)
+            assert relative_error(found.draws[i], flat(one.params)) < 1e-9
+    failed = np.isnan(np.asarray(found.draws)).all(axis=1).sum()
+    assert int(found.num_failed) == failed
+    assert (failed > 0) == (strength == 0)
+    assert np.isfinite(flat(found.standard_errors)).all()
+    assert np.isfinite(flat(found.bca_lower)).all()
+
+
 def test_draws_that_determine_less_are_counted():
     X = jnp.zeros((12, 2)).at[:, 0].set(jnp.arange(12.0)).at[0, 1].set(1.0)
     found = bootstrap(as_dataset(X, jnp.arange(12.0) ** 2), mse, jax.random.key(0), 200)
@@ -126,8 +156,10 @@ def test_jackknife(k, x64):
 
 def test_bad_input():
     _, data = make_problem(5, n=40, d=2)
-    with pytest.raises(ValueError, match="bootstrap needs a smooth loss"):
-        bootstrap(data, mae, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"bootstrap needs a smooth loss, got step\(\)"):
+        bootstrap(data, Step(), jax.random.key(0))
+    with pytest.raises(ValueError, match="jackknife needs a smooth loss, got mae"):
+        jackknife(data, mae)
     with pytest.raises(TypeError, match="key must be one JAX random key"):
         bootstrap(data, mse, 0)
     with pytest.raises(ValueError, match="num_samples must be 2 or more"):
