@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from linreg_jax import as_dataset, huber, infer, mse, predict_interval, quantile
+from linreg_jax import as_dataset, huber, infer, predict_interval, quantile
 from tests.command_line import ROWS, assert_refused, write
 from tests.support import relative_error
 

@@ -34,7 +34,7 @@ examples:
 
 The table of standard errors is of the exact minimum on the rows fitted to, each row
 being one observation; --covariance hc3 is right where errors differ from row to row,
-for mae, quantile and epsilon_insensitive hc0, which takes no leverages.
+for mae, quantile and epsilon_insensitive hc0, which takes no leverages, or nid.
 
 The features are standardized while training, and the coefficients are given in
 the units of the file. --ridge and --lasso act on the weights as they are trained;

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from linreg_jax._cli.job import Job
 from linreg_jax._csv_cells import harmless_name
-from linreg_jax._inference.arguments import refuse_leverages
+from linreg_jax._inference.arguments import refuse_covariance
 from linreg_jax._inference.distributions import t_p_values, t_quantile
 from linreg_jax._inference.result import Inference
 from linreg_jax._inference.text import tail_warning
@@ -34,7 +34,7 @@ def has_worth(job: Job, arguments: Namespace) -> bool:
     """
     if arguments.covariance == "none" or job.loss.proximal_penalties:
         return False
-    refuse_leverages(job.loss, arguments.covariance)
+    refuse_covariance(job.loss, arguments.covariance)
     return True
 
 

@@ -42,10 +42,12 @@ class AtMinimum(NamedTuple):
     Attributes:
       r: [n, k] predictions less targets, in units of the data.
       point: where.
+      density: [n, k] of the residuals where psi jumps; None: by a kernel.
     """
 
     r: Array
     point: Point
+    density: Array | None = None
 
 
 @functools.partial(jax.jit, static_argnames="intercept")

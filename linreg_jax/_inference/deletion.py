@@ -105,8 +105,8 @@ def deletion(
         theta = found.point.theta
         r, psi, curvature = found.r, loss.psi(found.r), slope(loss, found.r)
         if not loss.is_smooth:
-            kept = (jnp.where(s[:, None] > 0, a, 0) for a in (r, fit.data.y))
-            for jump in jumps(loss, *kept, s):
+            counted = [jnp.where(s[:, None] > 0, a, 0) for a in (r, fit.data.y)]
+            for jump in jumps(loss, counted[0], counted[1], s):
                 curvature = curvature + jump.size * kernel_density(r, jump)
         at = jnp.where(s[:, None] > 0, s[:, None] * curvature, 0)
         H = jnp.stack([matmul((at[:, j, None] * q).T, q) for j in range(k)])

@@ -48,7 +48,7 @@ def estimate_by_scores(
     n = jnp.sum(counts) if precision else mean_divisor(data)
     r, y = (jnp.where(s[:, None] > 0, a, 0) for a in (found.r, fit.data.y))
     kinks = [] if loss.is_smooth else jumps(loss, r, y, counts)
-    rows, point = (fit.rows[0], found.r), found.point
+    rows, point = (fit.rows[0], found.r, found.density), found.point
 
     def total(leverages_by: Array | None) -> dict[str, Array]:
         return sum_over_blocks(
@@ -104,13 +104,15 @@ def estimate_of_scores(
         used = jnp.max(jnp.trace(matmul(inverse, sums["hessian"]), axis1=1, axis2=2))
     degrees = n - used
     degrees = jnp.where(degrees > 0, degrees, jnp.nan)
-    reference = degrees
+    reference, mean = degrees, sums["curvatures"] / total
+    both, eye = point.on[None, :] & point.on[:, None], jnp.eye(len(point.on), dtype=n.dtype)
+    G = jnp.where(both, eye, 0)[None]  # Σ s q qᵀ
     if kind == "classical":
         # The spread of psi' and of psi does not depend on x: both are taken out of the sums.
-        mean, eye = sums["curvatures"] / total, jnp.eye(len(point.on), dtype=n.dtype)
-        G = jnp.where(point.on[None, :] & point.on[:, None], eye, 0)[None]
         inverse = inverse_hessian({"hessian": mean[:, None, None] * G}, point)
         meat = _alike(loss, sums, mean, total, used, degrees)[:, None, None] * G
+    elif kind == "nid":
+        meat = score_variance(loss, mean) * G
     elif kind == "cluster":
         num = sums["clusters"]
         meat, reference = num / (num - 1) * (n - 1) / degrees * sums["meat"], num - 1
@@ -123,7 +125,7 @@ def estimate_of_scores(
 def sums_of_scores(
     loss: Loss,
     fit: Fitted,
-    rows: tuple[Dataset, Array],
+    rows: tuple[Dataset, Array, Array | None],
     kinks: list[Jump],
     inverse: Array | None,
     intercept: bool,
@@ -131,13 +133,14 @@ def sums_of_scores(
     precision: bool,
 ) -> dict[str, Array]:
     """Sums over some rows; with the inverse of the Hessian those that leverages are needed for."""
-    block, r = rows
+    block, r, density = rows
     s, q = weights_and_q(fit, block, intercept=intercept)
     s = s[:, None]
     r = jnp.where(s > 0, r, 0)
     psi, curvature = loss.psi(r), slope(loss, r)
     for jump in kinks:
-        curvature = curvature + jump.size * kernel_density(r, jump)
+        at_kink = kernel_density(r, jump) if density is None else density
+        curvature = curvature + jump.size * at_kink
     copies = (s * s if precision else s) * psi * psi
     if inverse is not None:
         leverage = jnp.einsum("np,kpq,nq->nk", q, inverse, q, precision="highest") * curvature
@@ -151,7 +154,14 @@ def sums_of_scores(
         "scores": jnp.sum(s * psi * psi, axis=0),
         "squares": jnp.sum(s * r * r, axis=0),
     }
-    return sums if kind in ("classical", "cluster") else sums | {"meat": sum_of_outer(copies, q)}
+    if kinks:
+        sums["slack"] = sum(
+            (matmul(jnp.abs(q).T, jnp.where(r == one.at, s * one.size, 0)) for one in kinks),
+            jnp.zeros_like(sums["gradient"]),
+        )
+    if kind in ("classical", "cluster", "nid"):
+        return sums
+    return sums | {"meat": sum_of_outer(copies, q)}
 
 
 def _alike(
@@ -179,10 +189,6 @@ def _as_estimate(
     intercept: bool,
 ) -> Estimate:
     sums, n, total, kinks = of_all
-    g = sums["gradient"] + point.ridge.gradient(jnp.zeros_like(sums["gradient"]))
-    H = sums["hessian"] + point.ridge.hessian()[None]
-    left = jnp.abs(solve_active(H, g.T, point.on))
-    error = jnp.sqrt(jnp.diagonal(M, axis1=1, axis2=2))
     known = identified(fit.factored, intercept=intercept)
     if penalty_curvature(loss) is not None:
         known = known | point.on[1 - int(intercept) :].any()
@@ -200,9 +206,7 @@ def _as_estimate(
         "degrees_of_freedom": degrees,
         "condition_number": fit.factored.condition_number(),
         "num_examples": n,
-        "distance_to_minimum": jnp.max(
-            jnp.where(point.on[None, :], left / jnp.where(point.on[None, :], error, 1), 0), axis=1
-        ),
+        "distance_to_minimum": _distance(sums, point, M),
         "sparsity": unknown,
         "tail_examples": unknown,
     }
@@ -217,3 +221,14 @@ def _as_estimate(
         reference,
         statistics,
     )
+
+
+def _distance(sums: dict[str, Array], point: Point, M: Array) -> Float[Array, " k"]:
+    """Newton's step, in standard errors, the largest of the directions."""
+    g = sums["gradient"] + point.ridge.gradient(jnp.zeros_like(sums["gradient"]))
+    if "slack" in sums:  # what slopes of examples on a kink, between psi's two sides, make up for
+        g = jnp.sign(g) * jnp.maximum(jnp.abs(g) - sums["slack"], 0)
+    H, on = sums["hessian"] + point.ridge.hessian()[None], point.on[None, :]
+    left = jnp.abs(solve_active(H, g.T, point.on))
+    error = jnp.sqrt(jnp.diagonal(M, axis1=1, axis2=2))
+    return jnp.max(jnp.where(on, left / jnp.where(on, error, 1), 0), axis=1)

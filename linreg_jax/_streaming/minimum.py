@@ -112,7 +112,7 @@ def _sums_of_block(
     def of_rows(rows: tuple[Dataset, Array]) -> Sums:
         part, r0 = rows
         r = r0 + matmul(weights_and_q(fit, part, intercept=intercept)[1], at)
-        sums = sums_of_scores(loss, fit, (part, r), [], None, intercept, kind, precision)
+        sums = sums_of_scores(loss, fit, (part, r, None), [], None, intercept, kind, precision)
         change = changes(loss, fit, rows, phi, steps, intercept)
         return sums | slopes(loss, fit, rows, at, intercept) | {"change": change}
 
@@ -151,7 +151,7 @@ def _meat_of_block(
     def of_rows(rows: tuple[Dataset, Array]) -> Sums:
         part, r0 = rows
         r = r0 + matmul(weights_and_q(fit, part, intercept=intercept)[1], phi)
-        return sums_of_scores(loss, fit, (part, r), [], inverse, intercept, kind, precision)
+        return sums_of_scores(loss, fit, (part, r, None), [], inverse, intercept, kind, precision)
 
     return sum_over_blocks(of_rows, (block, _residuals(fit, block, intercept)))
 

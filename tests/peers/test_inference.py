@@ -127,6 +127,17 @@ def test_quantiles(name, level):
         assert relative_error(column(found.p_values), peer.pvalues) < TOLERANCE
 
 
+def test_the_median_of_engel_by_its_neighbours():
+    """R's quantreg 5, summary(rq(foodexp ~ income), se = "nid"), as its vignette prints it."""
+    food, income = examples("engel")
+    with jax.enable_x64(True):
+        found = infer(as_dataset(income[:, None], food[:, 0]), quantile(0.5), covariance="nid")
+        assert np.round(column(found.params), 5).tolist() == [81.48225, 0.56018]
+        assert np.round(column(found.standard_errors), 5).tolist() == [19.25066, 0.02828]
+        assert np.round(column(found.statistics), 5).tolist() == [4.23270, 19.81032]
+        assert "are not at its minimum" not in str(found)
+
+
 @pytest.mark.parametrize("name", ["longley", "diabetes"])
 def test_influence(name):
     X, y = examples(name)
