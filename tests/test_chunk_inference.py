@@ -1,6 +1,7 @@
 """What coefficients are worth from chunks is what all rows together say."""
 
 import dataclasses
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -136,6 +137,27 @@ def test_chunks_larger_than_a_block(monkeypatch, x64):
             wanted = infer(data, loss, covariance=kind, clusters=labels)
             found = infer_chunks(chunks, loss, covariance=kind, clusters=given)
             assert_same(found, wanted, 1e-9)
+
+
+@pytest.mark.parametrize("loss", [sse, huber(0.7)], ids=str)
+def test_memory_does_not_grow_with_the_chunks(loss):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4096, 8)).astype(np.float32)
+    y = X[:, 0] + rng.normal(size=4096).astype(np.float32)
+
+    class Chunks(Read):
+        def __iter__(self):
+            return ((X + i, y + i) for i in range(self.chunks))
+
+    infer_chunks(Chunks(2), loss, covariance="hc3")  # what compiling takes
+    tracemalloc.start()
+    try:
+        infer_chunks(Chunks(400), loss, covariance="hc3")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Of 52 MB: blocks under way, 8 MB of them while the rows are compressed.
+    assert peak < 400 * X.nbytes / 4, peak
 
 
 def test_bad_input():

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
+from sklearn.linear_model import LinearRegression
 
 from linreg_jax import Params, as_dataset, huber, influence, quantile
 from linreg_jax.inference import infer, predict_interval
@@ -84,6 +85,10 @@ def test_least_squares(name, kind):
                 kind_there = kind if kind == "cluster" else kind.upper()
                 peer = peer.get_robustcov_results(kind_there, **groups)
             assert_same(found, peer)
+            if intercept:
+                model = LinearRegression().fit(X, y, weight)
+                r2 = model.score(X, y, weight)
+                assert float(found.r2) == pytest.approx(r2, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize(("kind", "there"), [("mean", "mean_ci"), ("observation", "obs_ci")])
