@@ -72,6 +72,18 @@ def test_draws_are_fits(intercept, strength, dtype):
     assert found.num_failed.tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("at_once", [1, 9])
+def test_batches_of_draws_are_all_draws(at_once, monkeypatch, x64):
+    monkeypatch.setattr("linreg_jax._inference.bootstrap._DRAWN_AT_ONCE", at_once * 40)
+    _, data = make_problem(1, n=40, d=2, k=2, weighted=True, dtype="float64")
+    num = 22 + at_once  # another program than of other tests; the last batch is not full
+    found = bootstrap(data, sse, jax.random.key(3), num)
+    for i in (0, num // 2, num - 1):
+        alone = data._replace(sample_weight=weights_of(data, 3, num)[i])
+        assert relative_error(found.draws[i], flat(solve(alone).params)) < 1e-11
+    assert found.draws.shape == (num, 3, 2)
+
+
 def assert_bca(found, changes, ends):
     """The percentiles that scipy's probabilities give, from the same draws and skewness."""
     draws, theta = np.asarray(found.draws), np.asarray(flat(found.params))

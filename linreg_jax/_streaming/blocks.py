@@ -40,8 +40,10 @@ class Counted:
         for value in self._chunks:
             yield value
             chunk = as_chunk(value)
-            weight = np.ones(len(chunk.X)) if chunk.sample_weight is None else chunk.sample_weight
-            positive = weight[weight > 0].astype(float)
+            if chunk.sample_weight is None:
+                self.rows += len(chunk.X)
+                continue
+            positive = chunk.sample_weight[chunk.sample_weight > 0].astype(float)
             self.rows += len(positive)
             self.log_weight += float(np.log(positive).sum())
 
