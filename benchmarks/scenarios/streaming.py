@@ -107,7 +107,8 @@ def _inferring(stream: Stream, settings: Settings) -> Case:
     """Standard errors in a pass and in two, beside compressing, which is what the first does."""
     compressing = _compressing("compress_chunks", stream, stream.chunks)
     competitors = [compressing._replace(expected=_expected(stream))]
-    for kind, passes in (("classical", 1), ("hc3", 2)):
+    kinds: tuple[tuple[Literal["classical", "hc3"], int], ...] = (("classical", 1), ("hc3", 2))
+    for kind, passes in kinds:
         competitors.append(
             Competitor(
                 f"infer_chunks, {kind}",
