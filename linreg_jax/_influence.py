@@ -9,14 +9,16 @@ import jax.numpy as jnp
 from linreg_jax._algebra.linalg import target_columns
 from linreg_jax._algebra.quadratic import penalty_curvature
 from linreg_jax._inference.arguments import check_minimum, checked_loss
+from linreg_jax._inference.at_minimum import at_minimum
 from linreg_jax._inference.deletion import Deletion, deletion, remaining
 from linreg_jax._inference.fitted import Fitted, least_squares_fit
-from linreg_jax._inference.scores import at_minimum
 from linreg_jax._kernels import matmul, per_example, placed
 from linreg_jax._loss import Loss, example_weights
+from linreg_jax._minimum.requirements import is_solvable
 from linreg_jax._typing import Array, Float
 from linreg_jax._validation import flag
 from linreg_jax.dataset import Dataset, bias_multipliers, check_dataset, is_compressed
+from linreg_jax.exact import solve
 from linreg_jax.losses import mse
 from linreg_jax.model import Params, check_params, residuals
 
@@ -124,12 +126,19 @@ def sensitivities(
     """How coefficients follow each example's weight, -H⁻¹ x psi(r): the infinitesimal jackknife.
 
     The derivative of the minimum of Σ s rho(r) and the ridge beside it. Σ of their squares, each
-    times its weight, is the covariance "hc0" of `infer`.
+    times its weight, is the covariance "hc0" of `infer`. Where psi jumps (`mae`, `quantile`) the
+    density of the residuals stands for psi' in H, as there: what the minimum follows on average.
 
-    Args, Raises: as `influence`.
+    Args:
+      data, params, intercept: as `influence`.
+      loss: any of this package, or one of your own, with ridge penalties or none.
 
     Returns:
       [n, p] or [n, p, k], the bias first.
+
+    Raises:
+      TypeError, ValueError: as `influence`, but for losses whose derivative jumps; of those, params
+        missing where `solve` does not minimise them.
 
     Source: Jaeckel 1972, Bell Laboratories memorandum; Hampel 1974, JASA 69.
 
@@ -138,7 +147,9 @@ def sensitivities(
       >>> sensitivities(data).shape
       (4, 2)
     """
-    known, intercept = checked_influence(data, loss, params, intercept, "sensitivities")
+    known, intercept = checked_influence(
+        data, loss, params, intercept, "sensitivities", may_jump=True
+    )
     _, at, _ = deletion_of(known, data, params, intercept)
     return _sensitivities(at, data.y.ndim == 1)
 
@@ -188,18 +199,26 @@ def _example_gradients(loss: Loss, params: Params, data: Dataset) -> Array:
 
 
 def checked_influence(
-    data: Dataset, loss: Loss, params: Params | None, intercept: bool, caller: str
+    data: Dataset,
+    loss: Loss,
+    params: Params | None,
+    intercept: bool,
+    caller: str,
+    *,
+    may_jump: bool = False,
 ) -> tuple[Loss, bool]:
-    """The loss and the intercept, as all of these take them."""
+    """The loss and the intercept, as all of these take them; psi that jumps for some."""
     check_dataset(data)
     known = checked_loss(loss, caller)
-    if not known.is_smooth:
+    if not known.is_smooth and not may_jump:
         raise ValueError(
-            f"{caller} needs a smooth loss, got {loss}, whose derivative jumps: an example moves "
-            "its minimum by jumps or not at all; bootstrap draws what that amounts to"
+            f"{caller} needs a smooth loss, got {loss}, whose derivative jumps: without an example "
+            "its minimum moves by jumps or not at all; of the losses that solve takes bootstrap "
+            "draws what that amounts to, sensitivities says how it follows weights"
         )
     intercept = flag("intercept", intercept)
-    check_minimum(known, params, data, intercept=intercept, caller=caller)
+    if known.is_smooth or params is not None or not is_solvable(known):
+        check_minimum(known, params, data, intercept=intercept, caller=caller)
     if is_compressed(data):
         raise ValueError(f"data is compressed, and {caller} needs every example: pass the original")
     return known, intercept
@@ -214,6 +233,8 @@ def deletion_of(
         fit, found = least_squares_fit(loss, data, intercept=intercept), None
     else:
         fit = least_squares_fit(mse, data, intercept=intercept)
+        if params is None and not loss.is_smooth:
+            params = solve(data, loss, intercept=intercept).params
         found = at_minimum(loss, data, fit, params, intercept=intercept)
     at, theta = deletion(loss, data, fit, found, intercept=intercept)
     return fit, at, theta

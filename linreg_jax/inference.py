@@ -9,18 +9,21 @@ import jax.numpy as jnp
 from linreg_jax._conversion import as_numeric
 from linreg_jax._inference.arguments import (
     COVARIANCES,
+    OF_QUANTILES,
     check_choice,
     check_minimum,
     checked_loss,
     cluster_codes,
     refuse_compressed,
-    refuse_leverages,
+    refuse_covariance,
 )
+from linreg_jax._inference.at_minimum import at_minimum
 from linreg_jax._inference.distributions import t_p_values, t_quantile
 from linreg_jax._inference.fitted import least_squares_fit
 from linreg_jax._inference.least_squares import Estimate, estimate
+from linreg_jax._inference.neighbours import density_by_neighbours
 from linreg_jax._inference.result import Inference
-from linreg_jax._inference.scores import at_minimum, estimate_by_scores
+from linreg_jax._inference.scores import estimate_by_scores
 from linreg_jax._kernels import matmul, on_device, placed
 from linreg_jax._loss import Loss, example_weights
 from linreg_jax._minimum.requirements import is_solvable
@@ -38,7 +41,7 @@ def infer(
     *,
     params: Params | None = None,
     intercept: bool = True,
-    covariance: Literal["classical", "hc0", "hc1", "hc2", "hc3", "cluster"] = "classical",
+    covariance: Literal["classical", "hc0", "hc1", "hc2", "hc3", "cluster", "nid"] = "classical",
     level: float | Array = 0.95,
     clusters: Any = None,
     weights: Literal["frequency", "precision"] = "frequency",
@@ -63,7 +66,9 @@ def infer(
     by Epanechnikov's kernel and the bandwidth of Hall and Sheather. "classical" takes one f for all
     examples, level (1 - level) / f² (XᵀSX)⁻¹, QuantReg's vcov="iid" in statsmodels; "hc0" is
     Powell's sandwich, H = Σ s f(x) x xᵀ. (statsmodels' "robust" keeps one f, which is right where
-    errors are alike only.) At extreme levels few residuals lie there, and `print` warns.
+    errors are alike only.) "nid" is Hendricks and Koenker's, as R's quantreg has it: f(x) told by
+    the quantiles on either side, and level (1 - level) XᵀSX in the middle. At extreme levels few
+    residuals lie there, and `print` warns.
 
     With ridge it is the covariance of the estimator as it is, biased; the bias is not in it. t's
     degrees of freedom are the residuals' for every loss; RLM takes the normal distribution.
@@ -94,13 +99,13 @@ def infer(
 
     Raises:
       TypeError: not a `Dataset`, not a loss of this package, or an intercept that is no bool.
-      ValueError: a lasso penalty, an unknown covariance, HC2 or HC3 where psi jumps, clusters
-        without "cluster" or the other way round, params missing or out of place, or compressed rows
-        where more than them is needed.
+      ValueError: a lasso penalty, an unknown covariance, HC2 or HC3 where psi jumps, "nid" of
+        another loss than a quantile's or with ridge, clusters without "cluster" or the other way
+        round, params missing or out of place, or compressed rows where more than them is needed.
 
     Source: White 1980, Econometrica 48; MacKinnon and White 1985, Journal of Econometrics 29; Liang
     and Zeger 1986, Biometrika 73; Huber 1981, Robust Statistics, 7.6; Koenker 2005, Quantile
-    Regression, 3.4.
+    Regression, 3.4; Hendricks and Koenker 1992, JASA 87.
 
     Example:
       >>> data = as_dataset([[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 4.0, 7.0])
@@ -113,9 +118,9 @@ def infer(
     check_dataset(data)
     known = checked_loss(loss, "infer")
     intercept = flag("intercept", intercept)
-    check_choice("covariance", covariance, COVARIANCES)
+    check_choice("covariance", covariance, (*COVARIANCES, OF_QUANTILES))
     check_choice("weights", weights, ("frequency", "precision"))
-    refuse_leverages(known, covariance)
+    refuse_covariance(known, covariance)
     refuse_compressed(data, covariance, weights)
     if params is None and not known.is_smooth and is_solvable(known):
         params = solve(data, known, intercept=intercept).params
@@ -151,6 +156,9 @@ def _estimate(
     example_weights(loss, data)  # raises where the data or the loss will not do
     fit = least_squares_fit(mse, data, intercept=intercept)
     found = at_minimum(loss, data, fit, params, intercept=intercept)
+    if kind == OF_QUANTILES:
+        f = density_by_neighbours(loss, data, intercept=intercept, precision=precision)
+        found = found._replace(density=f)
     return estimate_by_scores(loss, data, fit, found, codes, intercept, kind, precision)
 
 

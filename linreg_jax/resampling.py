@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from linreg_jax._inference.bootstrap import (
     corrected_probabilities,
     draws_by_newton,
+    draws_by_solve,
     draws_of_squares,
     percentiles,
 )
@@ -17,6 +18,7 @@ from linreg_jax._inference.distributions import t_quantile
 from linreg_jax._influence import checked_influence, deletion_of
 from linreg_jax._kernels import matmul, on_device, placed
 from linreg_jax._loss import Loss
+from linreg_jax._minimum.requirements import is_solvable
 from linreg_jax._typing import Array, Float, Int
 from linreg_jax._validation import (
     checked_key,
@@ -84,11 +86,16 @@ def bootstrap(
 
     An example is a row, drawn with all that it weighs; rows without a weight are never drawn. For
     squared losses the normal equations of all draws are one product of matrices; for other smooth
-    losses each draw takes Newton's steps. Draws are made in batches, in bounded memory.
+    losses each draw takes Newton's steps, and where psi jumps (`mae`, `quantile`) those of `solve`.
+    Draws are made in batches, in bounded memory.
+
+    BCa takes its skewness from the fits without each example, as `influence` has them; where psi
+    jumps from `sensitivities`.
 
     Args:
       data: a `Dataset`; X [n, d], y [n] or [n, k]; not a compressed one.
-      loss: a smooth one, with ridge penalties or none; ridge stays as strong beside the sum.
+      loss: smooth, or one that `solve` takes; with ridge penalties or none, as strong beside the
+        sum.
       key: a JAX random key; the same key gives the same draws.
       num_samples: how many draws, 2 or more.
       intercept: whether the model has a bias.
@@ -99,8 +106,8 @@ def bootstrap(
 
     Raises:
       TypeError: not a `Dataset`, not a loss of this package, not one JAX random key.
-      ValueError: a loss whose derivative jumps, a lasso penalty, compressed rows, fewer than 2
-        draws, or a level out of range.
+      ValueError: a loss whose derivative jumps and that `solve` does not take, a lasso penalty,
+        compressed rows, fewer than 2 draws, or a level out of range.
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap.
 
@@ -110,7 +117,9 @@ def bootstrap(
       >>> found.draws.shape
       (100, 2)
     """
-    known, intercept = checked_influence(data, loss, None, intercept, "bootstrap")
+    known, intercept = checked_influence(
+        data, loss, None, intercept, "bootstrap", may_jump=is_solvable(loss)
+    )
     key = checked_key(key)
     if positive_integer("num_samples", num_samples) < 2:
         raise ValueError(
@@ -121,6 +130,8 @@ def bootstrap(
     known = placed(known)
     if known.is_quadratic:
         moved = draws_of_squares(key, num_samples, known, data, fit, at, theta)
+    elif not known.is_smooth:
+        moved = draws_by_solve(key, num_samples, known, data, fit, at, theta, intercept)
     else:
         moved = draws_by_newton(key, num_samples, known, data, fit, at, theta, intercept)
     level = on_device(level, theta.dtype)
@@ -169,12 +180,16 @@ def jackknife(
         covariance = (n - 1)/n Σ (changes_i - mean) (changes_i - mean)ᵀ
         bias       = -(n - 1) mean of changes
 
+    Losses whose psi jumps are refused: without an example their minimum moves from one set of
+    examples on the line to another or not at all, and the jackknife's variance of a median is wrong
+    however many examples there are (Efron 1979); `bootstrap` takes them.
+
     Args, Raises: as `influence`; level as `bootstrap`.
 
     Returns:
       A `Jackknife`.
 
-    Source: Tukey 1958; Miller 1974, Biometrika 61.
+    Source: Tukey 1958; Miller 1974, Biometrika 61; Efron 1979, Annals of Statistics 7.
 
     Example:
       >>> data = as_dataset([[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 4.0, 7.0])

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from linreg_jax import as_dataset, huber, infer, predict_interval
+from linreg_jax import as_dataset, huber, infer, predict_interval, quantile
 from tests.command_line import ROWS, assert_refused, write
 from tests.support import relative_error
 
@@ -29,15 +29,17 @@ def assert_same(found, wanted):
         expected = np.append(params.weights, params.bias)
         # The features are standardized between, in float64.
         np.testing.assert_allclose([row[key] for row in rows], expected, rtol=1e-8)
-    for name in ("level", "reference_degrees", "residual_deviation", "f_statistic"):
-        assert found[name] == pytest.approx(float(getattr(wanted, name)), rel=1e-8)
+    for name in ("level", "reference_degrees", "residual_deviation", "f_statistic", "sparsity"):
+        expected = float(getattr(wanted, name))
+        assert found[name] == (None if np.isnan(expected) else pytest.approx(expected, rel=1e-8))
 
 
 @pytest.mark.parametrize(
     ("options", "loss", "kind"),
     [((), None, "classical"), (("--covariance", "hc3"), None, "hc3"),
-     (("--loss", "huber:1.5"), huber(1.5), "classical")],
-    ids=["mse", "hc3", "huber"],
+     (("--loss", "huber:1.5"), huber(1.5), "classical"),
+     (("--loss", "quantile:0.4", "--covariance", "hc0", "--steps", "50"), quantile(0.4), "hc0")],
+    ids=["mse", "hc3", "huber", "quantile"],
 )  # fmt: skip
 def test_the_table_is_of_the_columns_in_the_file(run, table, numbers, options, loss, kind):
     arguments = ("fit", table, "--target", "price", "--float64", *options)
@@ -46,7 +48,9 @@ def test_the_table_is_of_the_columns_in_the_file(run, table, numbers, options, l
     found = json.loads(out)["inference"]
     with jax.enable_x64(True):
         data = as_dataset(*numbers)
-        wanted = infer(data, covariance=kind) if loss is None else infer(data, loss)
+        wanted = (
+            infer(data, covariance=kind) if loss is None else infer(data, loss, covariance=kind)
+        )
         assert_same(found, wanted)
     assert found["covariance"] == kind
     text = run(*arguments)[1]
@@ -71,12 +75,34 @@ def test_what_is_constant_has_no_errors(run, numbers, tmp_path):
     assert found["coefficients"]["size"]["standard_error"] > 0
 
 
-def test_losses_that_jump_and_none_have_no_table(run, table):
+def test_with_a_lasso_and_where_none_is_wanted_there_is_no_table(run, table):
     both = ("--loss", "huber:1", "--lasso", 0.1, "--learning-rate", 0.1, "--steps", 10)
-    for options in (("--loss", "mae", "--steps", 10), ("--covariance", "none"), both):
+    for options in (("--covariance", "none"), both):
         code, out, _ = run("fit", table, "--target", "price", *options)
         assert code == 0
         assert "std. error" not in out
+
+
+def test_quantiles(run, table, tmp_path, monkeypatch):
+    """What they have no answer to is said, and how far out they are not to be trusted."""
+    model = tmp_path / "m.model"
+    arguments = ("fit", table, "--target", "price", "--loss", "quantile:0.4", "--float64")
+    with monkeypatch.context() as before_training:
+        before_training.setattr("linreg_jax._cli.commands.train", None)
+        wrong = run(*arguments, "--covariance", "hc3", "--save", model)
+    assert_refused(wrong, 'covariance "hc3" needs leverages, which quantile(0.4) has none of')
+    assert not model.exists()
+    arguments = (*arguments, "--steps", 50, "--covariance", "hc0", "--save", model)
+    code, out, _ = run(*arguments)
+    assert code == 0
+    warned = " ".join(out.split())
+    assert "Only 24 examples are expected on the lesser side of the line, for 4" in warned
+    assert max(map(len, out.splitlines())) <= 80
+    assert_refused(
+        run("predict", table, "--model", model, "--interval", "0.9"),
+        "--interval needs a model that knows how far from it observations lie",
+    )
+    assert run("predict", table, "--model", model)[0] == 0
 
 
 def test_intervals_of_predictions(run, table, numbers, tmp_path):
@@ -98,7 +124,7 @@ def test_intervals_of_predictions(run, table, numbers, tmp_path):
     run("fit", table, "--target", "price", "--covariance", "none", "--save", model)
     assert_refused(
         run("predict", table, "--model", model, "--interval", "0.9"),
-        "--interval needs a model that knows its standard errors",
+        "--interval needs a model that knows how far from it observations lie",
     )
     assert_refused(
         run("predict", table, "--model", model, "--interval", "95"),

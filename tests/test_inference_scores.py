@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from scipy.optimize import linprog
+from scipy.stats import norm
 
 from linreg_jax import (
     Loss,
@@ -150,8 +152,6 @@ def test_covariances_in_numpy(kind, weighted, x64):
 
 def density(r, level, y):
     """The kernel's, written out; and the bandwidth."""
-    from scipy.stats import norm
-
     n, t = len(r), norm.ppf(level)
     b = n ** (-1 / 3) * norm.ppf(0.975) ** (2 / 3)
     b *= (1.5 * norm.pdf(t) ** 2 / (2 * t * t + 1)) ** (1 / 3)
@@ -187,6 +187,37 @@ def test_quantiles_in_numpy(level, weighted, x64):
         both = infer(data, mae, params=params)
         assert relative_error(both.covariance, classical) < 1e-12
         assert relative_error(both.sparsity, 1 / f.mean()) < 1e-12
+
+
+def lowest(A, y, level):
+    """[p] the quantile by a linear program."""
+    n, p = A.shape
+    cost = np.concatenate([np.zeros(p), np.full(n, level), np.full(n, 1 - level)])
+    free, positive = [(None, None)] * p, [(0, None)] * (2 * n)
+    beside = np.column_stack([A, np.eye(n), -np.eye(n)])
+    return linprog(cost, A_eq=beside, b_eq=y, bounds=free + positive).x[:p]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("kind", ["frequency", "precision"])
+def test_densities_by_the_quantiles_on_either_side(kind, weighted, x64):
+    data = weighted._replace(sample_weight=3 * weighted.sample_weight)
+    level, loss, index = 0.4, quantile(0.4), seen(data)
+    A, y = np.column_stack([np.ones(50), data.X]), np.asarray(data.y)
+    n = len(index) if kind == "frequency" else int((data.sample_weight > 0).sum())
+    t = norm.ppf(level)
+    b = n ** (-1 / 3) * norm.ppf(0.975) ** (2 / 3)
+    b *= (1.5 * norm.pdf(t) ** 2 / (2 * t * t + 1)) ** (1 / 3)
+    ends = [lowest(A[index], y[index], level + sign * b) for sign in (1, -1)]
+    apart = A @ (ends[0] - ends[1])
+    assert (np.abs(apart) < 1e-12).any()  # an example that both go through
+    f = np.where(apart > 1e-10, 2 * b / np.maximum(apart, 1e-10), 0)[index]
+    Z = np.linalg.inv((A[index].T * f) @ A[index])
+    expected = level * (1 - level) * Z @ A[index].T @ A[index] @ Z
+    found = infer(data, loss, covariance="nid", weights=kind)
+    assert relative_error(found.covariance, expected) < 1e-8  # the linear program's own rounding
+    assert relative_error(flat(found.params), lowest(A[index], y[index], level)) < 1e-8
+    assert float(found.distance_to_minimum) == 0
 
 
 def test_the_distance_to_the_minimum(weighted, x64):
@@ -270,6 +301,11 @@ def test_losses_that_jump_are_minimised(intercept, loss):
     params = solve(data, loss, intercept=intercept).params
     found = infer(data, loss, intercept=intercept)
     assert_same_bits(found, infer(data, loss, params=params, intercept=intercept))
+    assert float(found.distance_to_minimum) < 1e-3  # the examples on the line hold it there
+    assert "are not at its minimum" not in str(found)
+    off = params._replace(weights=params.weights + 3 * found.standard_errors.weights)
+    away = infer(data, loss, params=off, intercept=intercept)
+    assert "are not at its minimum" in str(away)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,6 +331,9 @@ def test_bad_input():
         infer(data, mae, params=params._replace(bias=None))
     with pytest.raises(ValueError, match='covariance "hc3" needs leverages'):
         infer(data, mae, params=params, covariance="hc3")
+    for loss in (huber(1.0), mae + ridge(0.1), epsilon_insensitive(0.1), mse):
+        with pytest.raises(ValueError, match='covariance "nid" takes two more quantiles'):
+            infer(data, loss, covariance="nid")
     with pytest.raises(ValueError, match="ridge penalties only"):
         infer(data, huber(1.0) + lasso(0.1))
     with pytest.raises(TypeError, match="params must be Params"):

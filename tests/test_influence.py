@@ -17,12 +17,14 @@ from linreg_jax import (
     log_cosh,
     mae,
     mse,
+    quantile,
     ridge,
     sensitivities,
     solve,
     sse,
 )
 from tests.support import make_problem, relative_error
+from tests.test_inference_scores import Step, density, seen
 
 
 def flat(params):
@@ -115,6 +117,18 @@ def test_sensitivities_are_derivatives_by_the_weights(loss, x64):
     assert relative_error((found.T * s[None, :]) @ found, hc0) < 1e-10
 
 
+def test_sensitivities_where_psi_jumps(x64):
+    """By the density of the residuals, in NumPy; residuals are off the kink."""
+    _, data = make_problem(3, n=40, d=2, weighted=True, dtype="float64")
+    A, y = np.column_stack([np.ones(40), data.X]), np.asarray(data.y)
+    theta = np.linalg.lstsq(A, y)[0]
+    found = sensitivities(data, quantile(0.4), params=Params(jnp.asarray(theta[1:]), theta[0]))
+    r, index = A @ theta - y, seen(data)
+    H = (A[index].T * density(r[index], 0.4, y[index])) @ A[index]
+    expected = -np.where(r > 0, 0.6, -0.4)[:, None] * A @ np.linalg.inv(H)
+    assert relative_error(found, expected) < 1e-12
+
+
 @pytest.mark.parametrize("k", [None, 2])
 def test_gradients_of_examples(k, dtype):
     params, data = make_problem(4, k=k, weighted=True, dtype=dtype)
@@ -161,6 +175,8 @@ def test_bad_input():
     params, data = make_problem(6, n=20, d=2)
     with pytest.raises(ValueError, match="influence needs a smooth loss, got mae"):
         influence(data, mae, params=params)
+    with pytest.raises(ValueError, match="params is None, and sensitivities does not minimise"):
+        sensitivities(data, Step())
     with pytest.raises(ValueError, match="leverage needs every example"):
         leverage(compress(data))
     with pytest.raises(ValueError, match="params belongs to losses that are not squared"):

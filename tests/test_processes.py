@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from linreg_jax import Params, as_dataset, compress, fit, half_mse, huber, load, mae, save
+from linreg_jax import Params, as_dataset, compress, fit, half_mse, huber, infer, load, mae, save
 from linreg_jax.sharding import initialize, shard_from_process
 from tests.support import relative_error
 
@@ -40,7 +40,8 @@ def compute(params, data, num_shards, key):
     options = {"num_steps": NUM_STEPS, "batch_size": BATCH_SIZE, "num_shards": num_shards}
     batches = fit(mae, params, data, learning_rate=0.1, key=key, **options)
     squared = fit(half_mse, params, compress(data), learning_rate=0.1, num_steps=NUM_STEPS)
-    parameters = [full.params, batches.params, squared.params]
+    errors = infer(data, covariance="hc3").standard_errors
+    parameters = [full.params, batches.params, squared.params, errors]
     return [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(parameters)]
 
 

@@ -16,12 +16,15 @@ from linreg_jax import (
     jackknife,
     mae,
     mse,
+    quantile,
     ridge,
+    sensitivities,
     solve,
     sse,
 )
 from linreg_jax._inference.bootstrap import drawn_weights
 from tests.support import make_problem, relative_error
+from tests.test_inference_scores import Step
 
 
 def flat(params):
@@ -69,20 +72,36 @@ def test_draws_are_fits(intercept, strength, dtype):
     assert found.num_failed.tolist() == [0, 0]
 
 
-def test_bca_is_that_of_scipy(x64):
-    """The same draws and the same acceleration give the same percentiles."""
-    _, data = make_problem(2, n=40, d=2, dtype="float64")
-    found = bootstrap(data, mse, jax.random.key(0), 999, level=0.9)
-    changes = np.asarray(influence(data).changes)
+@pytest.mark.parametrize("at_once", [1, 9])
+def test_batches_of_draws_are_all_draws(at_once, monkeypatch, x64):
+    monkeypatch.setattr("linreg_jax._inference.bootstrap._DRAWN_AT_ONCE", at_once * 40)
+    _, data = make_problem(1, n=40, d=2, k=2, weighted=True, dtype="float64")
+    num = 22 + at_once  # another program than of other tests; the last batch is not full
+    found = bootstrap(data, sse, jax.random.key(3), num)
+    for i in (0, num // 2, num - 1):
+        alone = data._replace(sample_weight=weights_of(data, 3, num)[i])
+        assert relative_error(found.draws[i], flat(solve(alone).params)) < 1e-11
+    assert found.draws.shape == (num, 3, 2)
+
+
+def assert_bca(found, changes, ends):
+    """The percentiles that scipy's probabilities give, from the same draws and skewness."""
     draws, theta = np.asarray(found.draws), np.asarray(flat(found.params))
-    for j in range(3):
-        z0 = stats.norm.ppf((draws[:, j] < theta[j]).mean())
+    draws = draws[np.isfinite(draws).all(axis=1)]
+    for j in range(len(theta)):
+        z0 = stats.norm.ppf((draws[:, j] < theta[j]).mean() + (draws[:, j] == theta[j]).mean() / 2)
         d = changes[:, j] - changes[:, j].mean()
         a = (d**3).sum() / (6 * (d**2).sum() ** 1.5)
-        for end, bound in [(0.05, found.bca_lower), (0.95, found.bca_upper)]:
+        for end, bound in zip(ends, (found.bca_lower, found.bca_upper), strict=True):
             z = z0 + stats.norm.ppf(end)
             at = stats.norm.cdf(z0 + z / (1 - a * z))
             assert float(flat(bound)[j]) == pytest.approx(np.quantile(draws[:, j], at), rel=1e-9)
+
+
+def test_bca_is_that_of_scipy(x64):
+    _, data = make_problem(2, n=40, d=2, dtype="float64")
+    found = bootstrap(data, mse, jax.random.key(0), 999, level=0.9)
+    assert_bca(found, np.asarray(influence(data).changes), (0.05, 0.95))
 
 
 def test_other_losses_are_minimised_in_each_draw(x64):
@@ -93,6 +112,36 @@ def test_other_losses_are_minimised_in_each_draw(x64):
     for i in (0, 7, 19):
         one = infer(data._replace(sample_weight=weights[i]), loss)
         assert relative_error(found.draws[i], flat(one.params)) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "strength", [0.0, pytest.param(0.05, marks=pytest.mark.exhaustive)], ids=["plain", "ridge"]
+)
+def test_losses_that_jump_are_minimised_in_each_draw(strength, x64):
+    _, data = make_problem(3, n=40, d=2, weighted=True, dtype="float64")
+    data = data._replace(X=data.X.at[:, 1].set(0.0).at[np.array([5, 9]), 1].set(1.0))
+    assert (np.asarray(data.sample_weight)[[5, 9]] > 0).all()
+    loss = quantile(0.3) + ridge(strength) if strength else quantile(0.3)
+    found = bootstrap(data, loss, jax.random.key(1), 30)
+    weights, total = weights_of(data, 1, 30), jnp.sum(data.sample_weight)
+    for i in range(30):
+        # The feature is in two rows, and where none is drawn nothing but ridge says its weight.
+        determined = bool((weights[i][np.array([5, 9])] > 0).any()) or strength > 0
+        if not determined:
+            assert np.isnan(found.draws[i]).all()
+        elif i < 5:
+            # Ridge is as strong beside the sum, which is another of these weights.
+            alone = quantile(0.3) + ridge(strength * total / weights[i].sum())
+            one = solve(data._replace(sample_weight=weights[i]), alone if strength else loss)
+            assert bool(one.unique)
+            assert relative_error(found.draws[i], flat(one.params)) < 1e-9
+    failed = np.isnan(np.asarray(found.draws)).all(axis=1).sum()
+    assert int(found.num_failed) == failed
+    assert (failed > 0) == (strength == 0)
+    assert np.isfinite(flat(found.standard_errors)).all()
+    if not strength:
+        moved = np.asarray(data.sample_weight)[:, None] * sensitivities(data, loss)
+        assert_bca(found, moved, (0.025, 0.975))
 
 
 def test_draws_that_determine_less_are_counted():
@@ -126,8 +175,10 @@ def test_jackknife(k, x64):
 
 def test_bad_input():
     _, data = make_problem(5, n=40, d=2)
-    with pytest.raises(ValueError, match="bootstrap needs a smooth loss"):
-        bootstrap(data, mae, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"bootstrap needs a smooth loss, got step\(\)"):
+        bootstrap(data, Step(), jax.random.key(0))
+    with pytest.raises(ValueError, match="jackknife needs a smooth loss, got mae"):
+        jackknife(data, mae)
     with pytest.raises(TypeError, match="key must be one JAX random key"):
         bootstrap(data, mse, 0)
     with pytest.raises(ValueError, match="num_samples must be 2 or more"):

@@ -26,6 +26,7 @@ from linreg_jax import (
     gradients,
     half_mse,
     huber,
+    infer,
     init_params,
     lasso,
     log_cosh,
@@ -515,3 +516,16 @@ def test_importing_touches_no_device():
         timeout=60,
     )
     assert touches.returncode != 0  # so a device at import would have failed
+
+
+def test_standard_errors_are_those_of_one_device(x64):
+    _, data = make_problem(9, n=60, weighted=True, dtype="float64")
+    sharded, codes = shard(data), np.arange(64) % 7
+    assert len(sharded.X) == 64  # four rows of zero weight fill the last shards
+    for kind in ("hc3", "cluster"):
+        given = [codes[:60], codes] if kind == "cluster" else [None, None]
+        alone = infer(data, covariance=kind, clusters=given[0])
+        found = infer(sharded, covariance=kind, clusters=given[1])
+        for name in ("params", "covariance", "p_values", "residual_deviation", "num_examples"):
+            ours, theirs = getattr(found, name), getattr(alone, name)
+            assert relative_error(ours, theirs) < TOLERANCE["float64"], name

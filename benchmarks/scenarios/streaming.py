@@ -1,19 +1,19 @@
-"""Compressing data that come in chunks: beside NumPy's sum of them, and as the rows grow."""
+"""Data that come in chunks, compressed and inferred from: beside NumPy's sum, and as rows grow."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from benchmarks.harness import Answer, Case, Competitor, Settings
-from linreg_jax import Dataset
+from linreg_jax import Dataset, Params
 from linreg_jax._typing import Float
 from linreg_jax.dataset import bias_multipliers, mean_divisor
-from linreg_jax.streaming import compress_chunks, open_chunks
+from linreg_jax.streaming import compress_chunks, infer_chunks, open_chunks
 
 FEATURES = 32
 CHUNK_ROWS = 65_536
@@ -57,10 +57,11 @@ class Stream(NamedTuple):
 
 
 def cases(settings: Settings) -> Iterator[Case]:
-    """Chunks made on the fly and chunks of a file beside NumPy; then ten times the rows."""
+    """Chunks made on the fly and chunks of a file beside NumPy; inference; ten times the rows."""
     most = settings.pick(full=10_000_000, quick=1_000_000, tiny=70)
     stream = _stream(most, settings)
     yield _beside_numpy(f"{stream.title}, made on the fly", stream, stream.chunks, settings)
+    yield _inferring(stream, settings)
     with tempfile.TemporaryDirectory() as folder:
         yield _beside_numpy(
             f"{stream.title}, from .npy files", stream, _written(stream, Path(folder)), settings
@@ -84,23 +85,57 @@ def _stream(num_rows: int, settings: Settings) -> Stream:
 def _beside_numpy(
     title: str, stream: Stream, chunks: Callable[[], Chunks], settings: Settings
 ) -> Case:
-    return Case(
-        title,
-        [
-            Competitor(
-                "NumPy, the sum of X",
-                lambda: sum(float(X.sum()) for X, _ in chunks()),
-                lambda total: {"sum": np.array([total])},
-                expected={"sum": np.array([_sum(stream)])},
-                tolerance=10 * settings.tolerance,  # each chunk is summed in its own dtype
-                reads=stream.num_bytes,
-            ),
-            _compressing("compress_chunks", stream, chunks),
-        ],
-        _expected(stream),
-        settings.tolerance,
-        baseline="NumPy, the sum of X",
+    competitors = [
+        _reading(stream, chunks, settings),
+        _compressing("compress_chunks", stream, chunks),
+    ]
+    return Case(title, competitors, _expected(stream), settings.tolerance, competitors[0].name)
+
+
+def _reading(stream: Stream, chunks: Callable[[], Chunks], settings: Settings) -> Competitor:
+    return Competitor(
+        "NumPy, the sum of X",
+        lambda: sum(float(X.sum()) for X, _ in chunks()),
+        lambda total: {"sum": np.array([total])},
+        expected={"sum": np.array([_sum(stream)])},
+        tolerance=10 * settings.tolerance,  # each chunk is summed in its own dtype
+        reads=stream.num_bytes,
     )
+
+
+def _inferring(stream: Stream, settings: Settings) -> Case:
+    """Standard errors in a pass and in two, beside compressing, which is what the first does."""
+    compressing = _compressing("compress_chunks", stream, stream.chunks)
+    competitors = [compressing._replace(expected=_expected(stream))]
+    kinds: tuple[tuple[Literal["classical", "hc3"], int], ...] = (("classical", 1), ("hc3", 2))
+    for kind, passes in kinds:
+        competitors.append(
+            Competitor(
+                f"infer_chunks, {kind}",
+                partial(_standard_errors, stream, kind),
+                lambda found: {"errors": np.append(found.bias, found.weights)},
+                expected={"errors": _expected_errors(stream, kind)},
+                reads=passes * stream.num_bytes,
+                ours=True,
+            )
+        )
+    title = f"{stream.title}, standard errors"
+    return Case(title, competitors, {}, 10 * settings.tolerance, competitors[0].name)
+
+
+def _standard_errors(stream: Stream, kind: Literal["classical", "hc3"]) -> Params:
+    chunks = _Again(stream)
+    return jax.block_until_ready(infer_chunks(chunks, covariance=kind).standard_errors)
+
+
+class _Again:
+    """Chunks that start anew each time they are read."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.stream.chunks()
 
 
 def _compressing(name: str, stream: Stream, chunks: Callable[[], Chunks]) -> Competitor:
@@ -158,3 +193,20 @@ def _sum(stream: Stream) -> float:
     """Σ X over all chunks, in float64."""
     means = _expected(stream)["products"][0, 1:-1]
     return float(stream.num_rows * means.sum())
+
+
+def _expected_errors(stream: Stream, kind: str) -> Float[np.ndarray, " p"]:
+    """[p] standard errors in float64, the intercept's first."""
+    products, n = _expected(stream)["products"] * stream.num_rows, stream.num_rows
+    G, g = products[:-1, :-1], products[:-1, -1]
+    Z, theta = np.linalg.inv(G), np.linalg.solve(G, g)
+    meat, squares = np.zeros_like(G), 0.0
+    for rows, shift in stream.pieces():
+        X = stream.X[:rows].astype(np.float64) + shift
+        A = np.column_stack([np.ones(rows), X])
+        r = stream.y[:rows] - A @ theta
+        squares += r @ r
+        if kind == "hc3":
+            meat += (A.T * (r / (1 - np.sum(A @ Z * A, axis=1))) ** 2) @ A
+    V = Z @ meat @ Z if kind == "hc3" else squares / (n - len(G)) * Z
+    return np.sqrt(np.diag(V))

@@ -18,7 +18,7 @@ Number = TypeVar("Number", int, float)
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad")
 PICTURES = ("surface", "learning-rates", "losses", "fit", "gradients", "animation")
 
-COVARIANCES = ("classical", "hc0", "hc1", "hc2", "hc3", "none")
+COVARIANCES = ("classical", "hc0", "hc1", "hc2", "hc3", "nid", "none")
 
 _LOSSES = ("mse", "half_mse", "sse", "half_sse", "mae")
 _LOSSES_OF_NUMBER = ("huber", "quantile", "epsilon_insensitive")

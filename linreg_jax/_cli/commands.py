@@ -23,7 +23,7 @@ from linreg_jax._cli.job import (
 from linreg_jax._cli.outputs import require_outputs, write_outputs
 from linreg_jax._cli.report import in_file_units, make_report, report_text
 from linreg_jax._cli.terminal import INTERRUPTED, require_output, show, write_data
-from linreg_jax._cli.worth import predicted_columns, worth
+from linreg_jax._cli.worth import has_worth, predicted_columns, worth
 from linreg_jax._csv_cells import header_cell
 from linreg_jax._files import write_whole
 from linreg_jax._minimum.requirements import is_solvable
@@ -72,13 +72,14 @@ def fit(arguments: Namespace) -> int:
     if arguments.plot is not None:
         _pictures(arguments, arguments.plot)
     job = prepare(arguments)
+    has_worth(job, arguments)  # refuses before anything is trained
     rate = arguments.learning_rate or rate_for(job, arguments, steps_to_take(job, arguments))
     began = time.perf_counter()
     result = jax.block_until_ready(train(job, arguments, rate=rate))
     seconds = time.perf_counter() - began
     _raise_if_diverged(result, asked_for_files=any(outputs))
     exact = solve(job.data, job.loss).params if is_solvable(job.loss) else None
-    fitted, found = in_file_units(result.params, job), worth(job, arguments)
+    fitted, found = in_file_units(result.params, job), worth(job, arguments, exact)
     model = ColumnModel(fitted, job.features, job.target, str(job.loss), found)
     report = make_report(arguments, job, result, model, exact, seconds, rate=rate)
     as_json = json.dumps(report, indent=2)

@@ -34,7 +34,8 @@ examples:
   linreg-jax fit houses.csv --target price --save houses.model --json houses.json
 
 The table of standard errors is of the exact minimum on the rows fitted to, each row
-being one observation; --covariance hc3 is right where errors differ from row to row.
+being one observation; --covariance hc3 is right where errors differ from row to row,
+for mae, quantile and epsilon_insensitive hc0, which takes no leverages, or nid.
 
 The features are standardized while training, and the coefficients are given in
 the units of the file. --ridge and --lasso act on the weights as they are trained;
@@ -76,10 +77,10 @@ not finite are null:
   exact           {coefficients, intercept} of the exact minimum; null with --lasso
                   and log_cosh
   inference       {covariance, level, reference_degrees (of t), residual_deviation,
-                  f_statistic, f_p_value, coefficients {name: row}, intercept: row},
-                  a row being {coefficient, standard_error, t, p, lower, upper} at
-                  the minimum; null with --covariance none, and with mae, quantile
-                  and epsilon_insensitive
+                  f_statistic, f_p_value, sparsity and tail_examples (of mae and
+                  quantile), coefficients {name: row}, intercept: row}, a row being
+                  {coefficient, standard_error, t, p, lower, upper} at the minimum;
+                  null with --covariance none and with --lasso
   cross_validation
                   {penalty, folds, best, one_standard_error, strengths, mean,
                   standard_error, scores}: best and the largest strength within one

@@ -1,6 +1,7 @@
 """What the coefficients are worth, in the units of the file: as a record, JSON and text."""
 
 import math
+import textwrap
 from argparse import Namespace
 from typing import Any
 
@@ -11,25 +12,41 @@ from jax.typing import ArrayLike
 
 from linreg_jax._cli.job import Job
 from linreg_jax._csv_cells import harmless_name
+from linreg_jax._inference.arguments import refuse_covariance
 from linreg_jax._inference.distributions import t_p_values, t_quantile
 from linreg_jax._inference.result import Inference
+from linreg_jax._inference.text import tail_warning
 from linreg_jax.inference import infer, predict_interval
 from linreg_jax.model import Params, predict
 from linreg_jax.tables import ColumnModel, Table
 
 _NUMBERS = ("params", "standard_errors", "statistics", "p_values", "lower", "upper")
 _KEYS = ("coefficient", "standard_error", "t", "p", "lower", "upper")
+_WIDTH = 80
 _WIDTHS = (12, 11, 9, 10, 11, 11)
 
 
-def worth(job: Job, arguments: Namespace) -> Inference | None:
+def has_worth(job: Job, arguments: Namespace) -> bool:
+    """Whether standard errors are asked for and there are some: not with a lasso.
+
+    Raises:
+      ValueError: a covariance that the loss does not have.
+    """
+    if arguments.covariance == "none" or job.loss.proximal_penalties:
+        return False
+    refuse_covariance(job.loss, arguments.covariance)
+    return True
+
+
+def worth(job: Job, arguments: Namespace, exact: Params | None) -> Inference | None:
     """The `Inference` of what was trained on, at the minimum, float64, in the units of the file.
 
-    None where the loss's derivative jumps, with a lasso, and where it was not asked for.
+    None where `has_worth` says so; `exact` is the minimum as `solve` found it.
     """
-    if arguments.covariance == "none" or not job.loss.is_smooth or job.loss.proximal_penalties:
+    if not has_worth(job, arguments):
         return None
-    found = infer(job.data, job.loss, covariance=arguments.covariance)
+    params = None if job.loss.is_smooth else exact
+    found = infer(job.data, job.loss, params=params, covariance=arguments.covariance)
     with jax.enable_x64(True):
         found = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), found)
         floats = jax.tree.map(
@@ -87,9 +104,9 @@ def predicted_columns(
     if level is not None:
         if model.inference is None or np.isnan(model.inference.residual_deviation):
             raise ValueError(
-                "--interval needs a model that knows its standard errors, and this one does not: "
-                "linreg-jax fit writes one for squared losses, huber and log_cosh, unless it is "
-                "told --covariance none"
+                "--interval needs a model that knows how far from it observations lie, and this "
+                "one does not: linreg-jax fit writes one for squared losses, huber and log_cosh, "
+                "unless it is told --covariance none"
             )
         found += predict_interval(model.inference, table.X, level=level)
         names += [f"{names[0]} {end}" for end in ("lower", "upper")]
@@ -108,7 +125,8 @@ def as_json(found: Inference, job: Job, covariance: str) -> dict[str, Any]:
         dict(zip(_KEYS, [_finite(one.weights[j]) for one in numbers], strict=True))
         for j in range(len(job.features))
     ]
-    scalars = ("level", "reference_degrees", "residual_deviation", "f_statistic", "f_p_value")
+    scalars = ("level", "reference_degrees", "residual_deviation", "f_statistic", "f_p_value",
+               "sparsity", "tail_examples")  # fmt: skip
     return {
         "covariance": covariance,
         **{name: _finite(getattr(found, name)) for name in scalars},
@@ -133,7 +151,9 @@ def as_lines(report: dict[str, Any], width: int) -> list[str]:
         f"{100 * report['level']:g} % intervals, {report['covariance']} covariance, t with "
         f"{degrees} degrees of freedom"
     )
-    return lines
+    tail = report["tail_examples"]
+    warning = "" if tail is None else tail_warning(tail, len(report["coefficients"]) + 1)
+    return lines + textwrap.wrap(warning, _WIDTH)
 
 
 def _finite(value: ArrayLike | None) -> float | None:

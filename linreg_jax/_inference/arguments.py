@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from linreg_jax._inference.sparsity import is_pinball
 from linreg_jax._loss import Loss
 from linreg_jax._typing import Array
 from linreg_jax._validation import is_traced, require_shape, shown
@@ -14,6 +15,7 @@ from linreg_jax.gradients import LossFunction, require_loss
 from linreg_jax.model import Params, check_params
 
 COVARIANCES = ("classical", "hc0", "hc1", "hc2", "hc3", "cluster")
+OF_QUANTILES = "nid"
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -86,12 +88,17 @@ def refuse_compressed(data: Dataset, covariance: str, weights: str) -> None:
         )
 
 
-def refuse_leverages(loss: Loss, covariance: str) -> None:
-    """Raises ValueError for HC2 and HC3 where psi jumps."""
+def refuse_covariance(loss: Loss, covariance: str) -> None:
+    """Raises ValueError for HC2 and HC3 where psi jumps, and for "nid" of all but quantiles."""
     if covariance in ("hc2", "hc3") and not loss.is_smooth:
         raise ValueError(
             f'covariance "{covariance}" needs leverages, which {loss} has none of, as its '
             'derivative jumps: "hc0" and "hc1" take its scores as they are'
+        )
+    if covariance == OF_QUANTILES and (not is_pinball(loss) or loss.penalties):
+        raise ValueError(
+            f'covariance "nid" takes two more quantiles beside that of quantile or mae, without '
+            f'penalties, got {loss}: pass "hc0", right for errors that differ as well'
         )
 
 

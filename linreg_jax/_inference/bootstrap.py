@@ -5,7 +5,9 @@ w is least where phi has moved by (Σ w q qᵀ + ridge)⁻¹ (Σ w q r - ridge's
 q_a q_b and q_a r are the same for every draw, so that all draws are one product of matrices.
 """
 
+import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +17,17 @@ from jax.scipy.special import ndtr, ndtri
 from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._inference.deletion import Deletion
 from linreg_jax._inference.fitted import Fitted
-from linreg_jax._inference.minimum import newton, ridge_of
+from linreg_jax._inference.minimum import Ridge, newton, ridge_of
 from linreg_jax._kernels import matmul
-from linreg_jax._loss import Loss
+from linreg_jax._loss import Loss, example_share
 from linreg_jax._typing import Array, Float
 from linreg_jax.dataset import Dataset
+from linreg_jax.exact import solve
 
 _DRAWN_AT_ONCE = 2**22  # weights of one batch of draws
 _PRODUCTS_AT_ONCE = 2**23
+_SOLVED_AT_ONCE = 2**24  # numbers of draws minimised side by side
+_ROW_NUMBERS = 32  # that an interior point keeps of a row, beside q
 
 
 def drawn_weights(key: Array, s: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -62,9 +67,19 @@ def draws_of_squares(
         return -_solved(H, sums[len(a) :].reshape(p, k) + gradient, on)
 
     keys = jax.random.split(key, num_samples)
-    batch = max(min(_DRAWN_AT_ONCE // at.q.shape[0], num_samples), 1)
-    phi = lax.map(of_key, keys, batch_size=batch)
-    return matmul(at.J[None], phi)
+    return matmul(at.J[None], _of_each(of_key, keys, _DRAWN_AT_ONCE // at.q.shape[0]))
+
+
+def _of_each(of_key: Callable[[Array], Array], keys: Array, most: int) -> Array:
+    """The function of each key, at most so many at once, in batches of one size."""
+    num = keys.shape[0]
+    num_batches = -(-num // max(most, 1))
+    size = -(-num // num_batches)
+    if num_batches == num:  # by itself it compiles sooner
+        return lax.map(of_key, keys)
+    padded = keys[jnp.minimum(jnp.arange(num_batches * size), num - 1)]
+    found = lax.map(jax.vmap(of_key), padded.reshape(num_batches, size))
+    return found.reshape(-1, *found.shape[2:])[:num]
 
 
 def _solved(H: Array, g: Array, on: Array) -> Array:
@@ -76,6 +91,12 @@ def _solved(H: Array, g: Array, on: Array) -> Array:
     found = jax.scipy.linalg.cho_solve((L, True), jnp.where(on[:, None], g, 0))
     enough = jnp.min(pivots) > 64 * jnp.finfo(H.dtype).eps
     return jnp.where(enough, found, jnp.nan)
+
+
+def _nan_unless_determined(w: Array, at: Deletion, ridge: Ridge) -> Float[Array, "p 1"]:
+    """[p, 1] of 0, NaN where weights w determine less than all examples do."""
+    gram = matmul((w[:, None] * at.q).T, at.q) + ridge.hessian()
+    return 0 * _solved(gram, jnp.ones((gram.shape[0], 1), w.dtype), jnp.diagonal(at.gram) > 0)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 7))
@@ -92,18 +113,52 @@ def draws_by_newton(
     """The same for another smooth loss, by Newton's steps from its least on all examples."""
     ridge = ridge_of(loss, data, fit, theta[theta.shape[0] - data.X.shape[1] :])
     on = jnp.diagonal(at.gram) > 0
-    p = at.q.shape[1]
 
     def of_key(key: Array) -> Array:
         w = drawn_weights(key, at.s)
         drawn = fit.data._replace(sample_weight=w / fit.weight_unit)
         phi = newton(loss, fit._replace(data=drawn), at.r, ridge, on, intercept=intercept)
-        gram = matmul((w[:, None] * at.q).T, at.q)
-        return phi + 0 * _solved(gram, jnp.ones((p, 1), w.dtype), on)
+        return phi + _nan_unless_determined(w, at, ridge)
 
     keys = jax.random.split(key, num_samples)
-    batch = max(min(_DRAWN_AT_ONCE // (16 * at.q.size), num_samples), 1)
-    return matmul(at.J[None], lax.map(of_key, keys, batch_size=batch))
+    return matmul(at.J[None], _of_each(of_key, keys, _DRAWN_AT_ONCE // (16 * at.q.size)))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 7))
+def draws_by_solve(
+    key: Array,
+    num_samples: int,
+    loss: Loss,
+    data: Dataset,
+    fit: Fitted,
+    at: Deletion,
+    theta: Array,
+    intercept: bool,
+) -> Float[Array, "m p k"]:
+    """The same for a loss whose psi jumps, each draw minimised by interior points."""
+    n, p = at.q.shape
+    ridge = ridge_of(loss, data, fit, theta[theta.shape[0] - data.X.shape[1] :])
+    loss = _beside_the_sum(loss, data)
+
+    def of_key(key: Array) -> Array:
+        w = drawn_weights(key, at.s)
+        found = solve(data._replace(sample_weight=w), loss, intercept=intercept).params
+        weights = found.weights.reshape(-1, theta.shape[1])
+        bias = [] if found.bias is None else [jnp.reshape(found.bias, (1, -1))]
+        return jnp.concatenate([*bias, weights]) - theta + _nan_unless_determined(w, at, ridge)
+
+    keys = jax.random.split(key, num_samples)
+    return _of_each(of_key, keys, _SOLVED_AT_ONCE // (n * (p + _ROW_NUMBERS)))
+
+
+def _beside_the_sum(loss: Loss, data: Dataset) -> Loss:
+    """The loss as a sum, its ridge as strong beside it as on these data, whatever their weights."""
+    share = example_share(loss, data)
+    penalties = tuple(
+        dataclasses.replace(one, strength=one.strength / jnp.where(share > 0, share, 1))
+        for one in loss.penalties
+    )
+    return dataclasses.replace(loss, reduction="sum", penalties=penalties)
 
 
 def percentiles(draws: Float[Array, "m p k"], probability: Float[Array, "p k"]) -> Array:

@@ -17,9 +17,11 @@ import jax.numpy as jnp
 
 from linreg_jax._algebra.inverse import params_in_units
 from linreg_jax._algebra.quadratic import penalty_curvature
+from linreg_jax._inference.at_minimum import AtMinimum
 from linreg_jax._inference.fitted import Fitted, coefficients_of, identified, q_rows
-from linreg_jax._inference.minimum import slope, solve_active
-from linreg_jax._inference.scores import AtMinimum
+from linreg_jax._inference.minimum import slope
+from linreg_jax._inference.scores import inverse_hessian
+from linreg_jax._inference.sparsity import jumps, kernel_density
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
 from linreg_jax._typing import Array, Float
@@ -32,7 +34,8 @@ class Deletion(NamedTuple):
     Attributes:
       s: [n] weights.
       spare: [] rows that have a weight, but for one.
-      r, psi, curvature, leverages: [n, k] predictions less targets, psi, psi' and leverages.
+      r, psi, curvature, leverages: [n, k] predictions less targets, psi, psi' and leverages; where
+        psi jumps by the density of residuals, and no leverages.
       step: [n, k, p] v, in the coordinates of q.
       gram: [p, p] Σ s q qᵀ.
       q: [n, p].
@@ -99,19 +102,22 @@ def deletion(
         theta = params_in_units(fit.factored.rows, fit.theta, intercept=intercept)
         inverse = jnp.broadcast_to(jnp.eye(p, dtype=q.dtype), (k, p, p))
     else:
-        theta = found.theta
+        theta = found.point.theta
         r, psi, curvature = found.r, loss.psi(found.r), slope(loss, found.r)
+        if not loss.is_smooth:
+            counted = [jnp.where(s[:, None] > 0, a, 0) for a in (r, fit.data.y)]
+            for jump in jumps(loss, counted[0], counted[1], s):
+                curvature = curvature + jump.size * kernel_density(r, jump)
         at = jnp.where(s[:, None] > 0, s[:, None] * curvature, 0)
         H = jnp.stack([matmul((at[:, j, None] * q).T, q) for j in range(k)])
-        H = H + found.ridge.hessian()[None]
-        inverse = solve_active(H, jnp.broadcast_to(jnp.eye(p, dtype=q.dtype), H.shape), found.on)
+        inverse = inverse_hessian({"hessian": H}, found.point)
     step = jnp.stack([matmul(q, one) for one in inverse], axis=1)
     along = jnp.sum(step * q[:, None, :], axis=2)
     known = identified(fit.factored, intercept=intercept)
     if penalty_curvature(loss) is not None:
         known = jnp.ones_like(known)
     J = jnp.where(known[:, None], coefficients_of(fit, intercept=intercept), jnp.nan)
-    leverages = jnp.where(s[:, None] > 0, s[:, None] * curvature * along, 0)
+    leverages = jnp.where((s[:, None] > 0) & loss.is_smooth, s[:, None] * curvature * along, 0)
     theta = jnp.where(known[:, None], theta, jnp.nan)
     spare = jnp.sum((s > 0).astype(s.dtype)) - 1
     return Deletion(s, spare, r, psi, curvature, leverages, step, gram, q, J), theta

@@ -22,6 +22,7 @@ from linreg_jax.dataset import Dataset
 _MOST_STEPS = 200
 _MIXTURES = (0.0, 0.01, 0.1, 1.0)  # how much of reweighted least squares is in a Newton's step
 _SHARES = (1.0, 0.25)  # of each step
+NUM_PROPOSED = len(_MIXTURES) * len(_SHARES)
 _CLOSE = 0.01  # a step so short beside the scores' size needs no search
 
 
@@ -89,40 +90,84 @@ def newton(
       intercept: whether there is a bias.
     """
     rows = (fit.rows[0], r0)
-    eps = jnp.finfo(r0.dtype).eps
-
-    def slopes(phi: Array) -> dict[str, Array]:
-        return sum_over_blocks(lambda part: _slopes(loss, fit, part, phi, intercept), rows)
-
-    def changes(phi: Array, steps: Array) -> Array:
-        return sum_over_blocks(lambda part: _changes(loss, fit, part, phi, steps, intercept), rows)
 
     def improve(state: tuple) -> tuple:
         phi, count, _ = state
-        sums = slopes(phi)
-        g = (sums["gradient"] + ridge.gradient(phi)).T
-        mixed = jnp.stack([(1 - a) * sums["hessian"] + a * sums["weights"] for a in _MIXTURES])
-        mixed = mixed + ridge.hessian()[None, None]
-        along = jax.vmap(lambda H: -solve_active(H, g, on).T)(mixed)
-        steps = jnp.concatenate([t * along for t in _SHARES])
-        change = changes(phi, steps) + jax.vmap(lambda step: ridge.change(phi, step))(steps)
-        change = jnp.where(jnp.isnan(change), jnp.inf, change)
-        best = jnp.argmin(change, axis=0)
-        size = jnp.linalg.norm(along[0], axis=0)
-        close = size < _CLOSE * jnp.sqrt(sums["squares"])
-        step = jnp.take_along_axis(steps, jnp.where(close, 0, best)[None, None, :], axis=0)[0]
-        goes_down = close | (jnp.min(change, axis=0) <= 0)
-        phi = phi + jnp.where(goes_down[None] & jnp.isfinite(step), step, 0)
-        done = size <= 16 * eps * jnp.sqrt(sums["squares"] + sums["rounded"])
-        return phi, count + 1, ~jnp.all(done | ~goes_down)
+        sums = sum_over_blocks(lambda part: slopes(loss, fit, part, phi, intercept), rows)
+        ahead = proposed(sums, ridge, phi, on)
+        change = sum_over_blocks(
+            lambda part: changes(loss, fit, part, phi, ahead.steps, intercept), rows
+        )
+        step, goes_down = ahead.best(change, ridge, phi)
+        return phi + step, count + 1, ~jnp.all(ahead.is_last | ~goes_down)
 
     start = (jnp.zeros((len(on), r0.shape[1]), r0.dtype), 0, jnp.array(True))
     return lax.while_loop(lambda s: s[2] & (s[1] < _MOST_STEPS), improve, start)[0]
 
 
-def _slopes(
+class Proposed(NamedTuple):
+    """Steps to choose from, the first of them Newton's.
+
+    Attributes:
+      steps: [m, p, k].
+      size: [k] the length of Newton's, beside that of the scores.
+      is_close: [k] whether Newton's needs no search.
+      is_last: [k] whether it is no more than rounding.
+    """
+
+    steps: Array
+    size: Array
+    is_close: Array
+    is_last: Array
+
+    def best(
+        self, change: Float[Array, "m k"], ridge: Ridge, phi: Array
+    ) -> tuple[Float[Array, "p k"], Array]:
+        """The step that costs least, 0 where all cost more, and [k] whether one goes down.
+
+        Args:
+          change: of Σ s rho by each step.
+          ridge: the penalties.
+          phi: where the steps begin.
+        """
+        change = self._with_ridge(change, ridge, phi)
+        best = jnp.where(self.is_close, 0, jnp.argmin(change, axis=0))
+        step = jnp.take_along_axis(self.steps, best[None, None, :], axis=0)[0]
+        goes_down = self.is_close | (jnp.min(change, axis=0) <= 0)
+        return jnp.where(goes_down[None] & jnp.isfinite(step), step, 0), goes_down
+
+    def newton_is_good(self, change: Float[Array, "m k"], ridge: Ridge, phi: Array) -> Array:
+        """[k] whether Newton's step takes off at least half of what the best one does."""
+        change = self._with_ridge(change, ridge, phi)
+        least = jnp.minimum(jnp.min(change, axis=0), 0)
+        return self.is_close | ((change[0] <= least / 2) & (least < 0))
+
+    def _with_ridge(self, change: Float[Array, "m k"], ridge: Ridge, phi: Array) -> Array:
+        """The change of the penalties too; infinite where it is not a number."""
+        change = change + jax.vmap(lambda step: ridge.change(phi, step))(self.steps)
+        return jnp.where(jnp.isnan(change), jnp.inf, change)
+
+
+def proposed(sums: dict[str, Array], ridge: Ridge, phi: Float[Array, "p k"], on: Array) -> Proposed:
+    """The steps from phi, where the sums are those of `slopes`."""
+    eps = jnp.finfo(phi.dtype).eps
+    g = (sums["gradient"] + ridge.gradient(phi)).T
+    mixed = jnp.stack([(1 - a) * sums["hessian"] + a * sums["weights"] for a in _MIXTURES])
+    mixed = mixed + ridge.hessian()[None, None]
+    along = jax.vmap(lambda H: -solve_active(H, g, on).T)(mixed)
+    size, scores = jnp.linalg.norm(along[0], axis=0), jnp.sqrt(sums["scores"])
+    return Proposed(
+        jnp.concatenate([t * along for t in _SHARES]),
+        size / jnp.where(scores > 0, scores, 1),
+        size < _CLOSE * scores,
+        size <= 16 * eps * jnp.sqrt(sums["scores"] + sums["rounded"]),
+    )
+
+
+def slopes(
     loss: Loss, fit: Fitted, rows: tuple[Dataset, Array], phi: Array, intercept: bool
 ) -> dict[str, Array]:
+    """What Newton's step at phi needs of some rows, and of the residuals r0 where phi is 0."""
     block, r0 = rows
     s, q = weights_and_q(fit, block, intercept=intercept)
     s = s[:, None]
@@ -133,12 +178,12 @@ def _slopes(
         "gradient": matmul(q.T, s * psi),
         "hessian": sum_of_outer(s * curvature, q),
         "weights": sum_of_outer(s * weights, q),
-        "squares": jnp.sum(s * psi * psi, axis=0),
+        "scores": jnp.sum(s * psi * psi, axis=0),
         "rounded": jnp.sum(s * (curvature * r) ** 2, axis=0),
     }
 
 
-def _changes(
+def changes(
     loss: Loss,
     fit: Fitted,
     rows: tuple[Dataset, Array],

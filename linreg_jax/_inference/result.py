@@ -37,8 +37,9 @@ class Inference(NamedTuple):
       condition_number: [] as in `Solution`.
       num_examples: [] n.
       distance_to_minimum: Newton's step from params to where the loss is least, in standard errors,
-        the largest of a few directions; 0 for squared losses. Where psi jumps a minimum has some
-        p / sqrt(n) of them; far more than that says that params are no minimum.
+        the largest of a few directions; 0 for squared losses. Where psi jumps it is 0 at a minimum,
+        whose examples on the line hold it there, and some p / sqrt(n) beside one; far more than
+        that says that params are no minimum.
       sparsity: 1 over the density of the residuals at 0, for `mae` and `quantile`, NaN otherwise.
       tail_examples: n min(level, 1 - level), how many examples are expected on the lesser side of
         the line, for `mae` and `quantile`, NaN otherwise.

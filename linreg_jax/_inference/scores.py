@@ -10,15 +10,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from linreg_jax._algebra.inverse import params_in_units
 from linreg_jax._algebra.quadratic import penalty_curvature
 from linreg_jax._arithmetic.blocks import sum_over_blocks
-from linreg_jax._arithmetic.double_word import add_pairs
+from linreg_jax._inference.at_minimum import AtMinimum, Point
 from linreg_jax._inference.covariances import HC_POWERS, in_units, of_clusters, sum_of_outer
 from linreg_jax._inference.distributions import f_p_values
-from linreg_jax._inference.fitted import Fitted, identified, q_rows, weights_and_q
+from linreg_jax._inference.fitted import Fitted, identified, weights_and_q
 from linreg_jax._inference.least_squares import Estimate, wald
-from linreg_jax._inference.minimum import Ridge, newton, ridge_of, slope, solve_active
+from linreg_jax._inference.minimum import slope, solve_active
 from linreg_jax._inference.sparsity import (
     Jump,
     is_pinball,
@@ -28,78 +27,8 @@ from linreg_jax._inference.sparsity import (
 )
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
-from linreg_jax._typing import Array, Int
-from linreg_jax.dataset import Dataset, bias_multipliers, mean_divisor
-from linreg_jax.model import Params, residuals
-
-_ON_A_KINK = 64  # roundings of a target: residuals so small lie on the kink
-
-
-class AtMinimum(NamedTuple):
-    """Residuals at the parameters, and the parameters.
-
-    Attributes:
-      r: [n, k] predictions less targets, in units of the data.
-      theta: [p, k] with the bias first.
-      h: [p, k] R theta, but for the bias's part of the mean.
-      ridge: penalties about there.
-      on: [p] which coordinates of q there are.
-    """
-
-    r: Array
-    theta: Array
-    h: Array
-    ridge: Ridge
-    on: Array
-
-
-@functools.partial(jax.jit, static_argnames="intercept")
-def at_minimum(
-    loss: Loss, data: Dataset, fit: Fitted, params: Params | None, *, intercept: bool
-) -> AtMinimum:
-    """`AtMinimum` of params, or where a smooth loss is least.
-
-    Args:
-      loss: any.
-      data: a `Dataset`.
-      fit: least squares of it, without penalties.
-      params: where the loss is least, or None.
-      intercept: whether there is a bias.
-    """
-    rows, y_unit = fit.factored.rows, fit.factored.rows.y.unit[None, :]
-    root = jnp.sqrt(fit.weight_unit)
-    squares = sum_over_blocks(lambda part: _squares(fit, part[0], intercept), fit.rows)
-    on = squares > 0.5
-    r0 = -fit.residuals * y_unit
-    theta0 = params_in_units(rows, fit.theta, intercept=intercept)
-    h0 = fit.h * root * y_unit
-    if params is None:
-        ridge = ridge_of(loss, data, fit, theta0[int(intercept) :])
-        phi = newton(loss, fit, r0, ridge, on, intercept=intercept)
-        step = fit.factored.back(phi / root) / y_unit
-        theta = params_in_units(
-            rows, add_pairs(fit.theta, (step, jnp.zeros_like(step))), intercept=intercept
-        )
-        # Of zero-weight rows too, so not by what is summed.
-        b, multiplier = data.bias_column, bias_multipliers(data)
-        r = r0 + matmul(q_rows(fit, data.X, b, multiplier, intercept=intercept), phi)
-        ridge = ridge._replace(weights=ridge.weights + matmul(ridge.B, phi))
-    else:
-        r = residuals(params, data).reshape(fit.residuals.shape)
-        weights = params.weights.reshape(-1, r.shape[1])
-        bias = [] if params.bias is None else [jnp.reshape(params.bias, (1, -1))]
-        theta, ridge = jnp.concatenate([*bias, weights]), ridge_of(loss, data, fit, weights)
-        s, q = weights_and_q(fit, fit.data, intercept=intercept)
-        phi = matmul(q.T, s[:, None] * jnp.where(s[:, None] > 0, r - r0, 0))
-    for kink in loss.kinks:
-        at, size = jnp.asarray(kink, r.dtype), jnp.abs(fit.data.y) + jnp.abs(r)
-        r = jnp.where(jnp.abs(r - at) <= _ON_A_KINK * jnp.finfo(r.dtype).eps * size, at, r)
-    return AtMinimum(r, theta, h0 + phi, ridge, on)
-
-
-def _squares(fit: Fitted, block: Dataset, intercept: bool) -> Array:
-    s, q = weights_and_q(fit, block, intercept=intercept)
-    return jnp.sum(s[:, None] * q * q, axis=0)
+from linreg_jax._typing import Array, Float, Int
+from linreg_jax.dataset import Dataset, mean_divisor
 
 
 @functools.partial(jax.jit, static_argnums=(5, 6, 7))
@@ -119,43 +48,84 @@ def estimate_by_scores(
     n = jnp.sum(counts) if precision else mean_divisor(data)
     r, y = (jnp.where(s[:, None] > 0, a, 0) for a in (found.r, fit.data.y))
     kinks = [] if loss.is_smooth else jumps(loss, r, y, counts)
-    rows = (fit.rows[0], found.r)
+    rows, point = (fit.rows[0], found.r, found.density), found.point
 
     def total(leverages_by: Array | None) -> dict[str, Array]:
         return sum_over_blocks(
-            lambda part: _sums(loss, fit, part, kinks, leverages_by, intercept, kind, precision),
+            lambda part: sums_of_scores(
+                loss, fit, part, kinks, leverages_by, intercept, kind, precision
+            ),
             rows,
         )
 
-    eye = jnp.eye(len(found.on), dtype=s.dtype)
     sums = total(None)
-    H = sums["hessian"] + found.ridge.hessian()[None]
-    inverse = solve_active(H, jnp.broadcast_to(eye, H.shape), found.on)
     if kind in HC_POWERS:
-        sums |= {"meat": total(inverse)["meat"]}
-    used = jnp.sum(found.on).astype(n.dtype)
+        sums |= {"meat": total(inverse_hessian(sums, point))["meat"]}
+    if clusters is not None:
+        weights, q = weights_and_q(fit, fit.data, intercept=intercept)
+        scores = weights[:, None] * loss.psi(jnp.where(weights[:, None] > 0, found.r, 0))
+        sums["meat"], sums["clusters"] = of_clusters(scores, q, weights, clusters)
+    of_all = Sums(sums, n, mean_divisor(data), kinks)
+    return estimate_of_scores(loss, fit, point, of_all, intercept, kind)
+
+
+class Sums(NamedTuple):
+    """What is known of all examples.
+
+    Attributes:
+      sums: as `sums_of_scores` has them; of clusters "meat" and how many "clusters".
+      n: [] how many examples there are.
+      total: [] the sum of their weights, NaN where it is lost.
+      kinks: where psi jumps.
+    """
+
+    sums: dict[str, Array]
+    n: Array
+    total: Array
+    kinks: list[Jump]
+
+
+def inverse_hessian(sums: dict[str, Array], point: Point) -> Float[Array, "k p p"]:
+    """(Σ s psi' q qᵀ and the ridge)⁻¹, of sums over all rows."""
+    H = sums["hessian"] + point.ridge.hessian()[None]
+    eye = jnp.eye(len(point.on), dtype=H.dtype)
+    return solve_active(H, jnp.broadcast_to(eye, H.shape), point.on)
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def estimate_of_scores(
+    loss: Loss, fit: Fitted, point: Point, of_all: Sums, intercept: bool, kind: str
+) -> Estimate:
+    """The `Estimate` that sums over all rows make."""
+    sums, n, total, _ = of_all
+    inverse = inverse_hessian(sums, point)
+    used = jnp.sum(point.on).astype(n.dtype)
     if penalty_curvature(loss) is not None:
         used = jnp.max(jnp.trace(matmul(inverse, sums["hessian"]), axis1=1, axis2=2))
     degrees = n - used
     degrees = jnp.where(degrees > 0, degrees, jnp.nan)
+    reference, mean = degrees, sums["curvatures"] / total
+    both, eye = point.on[None, :] & point.on[:, None], jnp.eye(len(point.on), dtype=n.dtype)
+    G = jnp.where(both, eye, 0)[None]  # Σ s q qᵀ
     if kind == "classical":
         # The spread of psi' and of psi does not depend on x: both are taken out of the sums.
-        mean = sums["curvatures"] / jnp.sum(s)
-        G = jnp.where(found.on[None, :] & found.on[:, None], eye, 0)[None]
-        flat = mean[:, None, None] * G + found.ridge.hessian()[None]
-        inverse = solve_active(flat, jnp.broadcast_to(eye, flat.shape), found.on)
-        meat = _alike(loss, sums, mean, jnp.sum(s), used, degrees)[:, None, None] * G
-        reference = degrees
+        inverse = inverse_hessian({"hessian": mean[:, None, None] * G}, point)
+        meat = _alike(loss, sums, mean, total, used, degrees)[:, None, None] * G
+    elif kind == "nid":
+        meat = score_variance(loss, mean) * G
+    elif kind == "cluster":
+        num = sums["clusters"]
+        meat, reference = num / (num - 1) * (n - 1) / degrees * sums["meat"], num - 1
     else:
-        meat, reference = _meat(loss, fit, sums, found, clusters, n, degrees, intercept, kind)
+        meat = (n / degrees if kind == "hc1" else 1.0) * sums["meat"]
     M = matmul(matmul(inverse, meat), inverse)
-    return _as_estimate(loss, data, fit, found, sums, H, M, n, degrees, reference, kinks, intercept)
+    return _as_estimate(loss, fit, point, of_all, M, degrees, reference, intercept)
 
 
-def _sums(
+def sums_of_scores(
     loss: Loss,
     fit: Fitted,
-    rows: tuple[Dataset, Array],
+    rows: tuple[Dataset, Array, Array | None],
     kinks: list[Jump],
     inverse: Array | None,
     intercept: bool,
@@ -163,13 +133,14 @@ def _sums(
     precision: bool,
 ) -> dict[str, Array]:
     """Sums over some rows; with the inverse of the Hessian those that leverages are needed for."""
-    block, r = rows
+    block, r, density = rows
     s, q = weights_and_q(fit, block, intercept=intercept)
     s = s[:, None]
     r = jnp.where(s > 0, r, 0)
     psi, curvature = loss.psi(r), slope(loss, r)
     for jump in kinks:
-        curvature = curvature + jump.size * kernel_density(r, jump)
+        at_kink = kernel_density(r, jump) if density is None else density
+        curvature = curvature + jump.size * at_kink
     copies = (s * s if precision else s) * psi * psi
     if inverse is not None:
         leverage = jnp.einsum("np,kpq,nq->nk", q, inverse, q, precision="highest") * curvature
@@ -183,7 +154,14 @@ def _sums(
         "scores": jnp.sum(s * psi * psi, axis=0),
         "squares": jnp.sum(s * r * r, axis=0),
     }
-    return sums if kind in ("classical", "cluster") else sums | {"meat": sum_of_outer(copies, q)}
+    if kinks:
+        sums["slack"] = sum(
+            (matmul(jnp.abs(q).T, jnp.where(r == one.at, s * one.size, 0)) for one in kinks),
+            jnp.zeros_like(sums["gradient"]),
+        )
+    if kind in ("classical", "cluster", "nid"):
+        return sums
+    return sums | {"meat": sum_of_outer(copies, q)}
 
 
 def _alike(
@@ -200,50 +178,24 @@ def _alike(
     return correction**2 * sums["scores"] / degrees
 
 
-def _meat(
-    loss: Loss,
-    fit: Fitted,
-    sums: dict[str, Array],
-    found: AtMinimum,
-    clusters: Array | None,
-    n: Array,
-    degrees: Array,
-    intercept: bool,
-    kind: str,
-) -> tuple[Array, Array]:
-    """S [k, p, p] of scores as they are, and the degrees of freedom of t."""
-    if clusters is None:
-        return (n / degrees if kind == "hc1" else 1.0) * sums["meat"], degrees
-    s, q = weights_and_q(fit, fit.data, intercept=intercept)
-    psi = loss.psi(jnp.where(s[:, None] > 0, found.r, 0))
-    meat, num = of_clusters(s[:, None] * psi, q, s, clusters)
-    return num / (num - 1) * (n - 1) / degrees * meat, num - 1
-
-
 def _as_estimate(
     loss: Loss,
-    data: Dataset,
     fit: Fitted,
-    found: AtMinimum,
-    sums: dict[str, Array],
-    H: Array,
+    point: Point,
+    of_all: Sums,
     M: Array,
-    n: Array,
     degrees: Array,
     reference: Array,
-    kinks: list[Jump],
     intercept: bool,
 ) -> Estimate:
-    g = sums["gradient"] + found.ridge.gradient(jnp.zeros_like(sums["gradient"]))
-    left = jnp.abs(solve_active(H, g.T, found.on))
-    error = jnp.sqrt(jnp.diagonal(M, axis1=1, axis2=2))
+    sums, n, total, kinks = of_all
     known = identified(fit.factored, intercept=intercept)
     if penalty_curvature(loss) is not None:
-        known = known | found.on[1 - int(intercept) :].any()
-    f, above = wald(fit, M, found.h), fit.factored.rank.astype(n.dtype)
+        known = known | point.on[1 - int(intercept) :].any()
+    f, above = wald(fit, M, point.h), fit.factored.rank.astype(n.dtype)
     f = jnp.where(reference >= above, f / above, jnp.nan)
     f = jnp.full_like(f, jnp.nan) if penalty_curvature(loss) is not None else f
-    usable = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, 1)
+    usable = jnp.where(jnp.isnan(total), jnp.nan, 1)
     unknown = jnp.full_like(f, jnp.nan)
     statistics = {
         "residual_deviation": jnp.sqrt(sums["squares"] / degrees) if loss.is_smooth else unknown,
@@ -254,21 +206,29 @@ def _as_estimate(
         "degrees_of_freedom": degrees,
         "condition_number": fit.factored.condition_number(),
         "num_examples": n,
-        "distance_to_minimum": jnp.max(
-            jnp.where(found.on[None, :], left / jnp.where(found.on[None, :], error, 1), 0), axis=1
-        ),
+        "distance_to_minimum": _distance(sums, point, M),
         "sparsity": unknown,
         "tail_examples": unknown,
     }
     if is_pinball(loss):
-        weight = n if data.sample_weight is None else jnp.sum(data.sample_weight)
-        statistics["sparsity"] = kinks[0].size * weight / sums["curvatures"]
+        statistics["sparsity"] = kinks[0].size * total / sums["curvatures"]
         statistics["tail_examples"] = jnp.minimum(kinks[0].level, 1 - kinks[0].level) * n
     both = known[:, None] & known[None, :]
     covariance = in_units(fit, M, intercept=intercept)
     return Estimate(
-        jnp.where(known[:, None], found.theta, jnp.nan) * usable,
+        jnp.where(known[:, None], point.theta, jnp.nan) * usable,
         jnp.where(both[None], covariance, jnp.nan) * usable,
         reference,
         statistics,
     )
+
+
+def _distance(sums: dict[str, Array], point: Point, M: Array) -> Float[Array, " k"]:
+    """Newton's step, in standard errors, the largest of the directions."""
+    g = sums["gradient"] + point.ridge.gradient(jnp.zeros_like(sums["gradient"]))
+    if "slack" in sums:  # what slopes of examples on a kink, between psi's two sides, make up for
+        g = jnp.sign(g) * jnp.maximum(jnp.abs(g) - sums["slack"], 0)
+    H, on = sums["hessian"] + point.ridge.hessian()[None], point.on[None, :]
+    left = jnp.abs(solve_active(H, g.T, point.on))
+    error = jnp.sqrt(jnp.diagonal(M, axis1=1, axis2=2))
+    return jnp.max(jnp.where(on, left / jnp.where(on, error, 1), 0), axis=1)

@@ -53,6 +53,12 @@ def is_pinball(loss: Loss) -> bool:
     return loss.is_piecewise_quadratic and len(loss.kinks) == 1 and not loss.is_smooth
 
 
+def level_of(loss: Loss, like: Array) -> Float[Array, ""]:
+    """[] which quantile a loss of two lines has for its minimum."""
+    below, above = sides(loss, jnp.asarray(loss.kinks[0], like.dtype))
+    return -below / (above - below)
+
+
 def score_variance(loss: Loss, like: Array) -> Array:
     """[] E psi² at the minimum of a loss of two lines, -a b for slopes a < 0 < b."""
     below, above = sides(loss, jnp.asarray(loss.kinks[0], like.dtype))
@@ -70,16 +76,16 @@ def jumps(loss: Loss, r: Float[Array, "n k"], y: Float[Array, "n k"], s: Array) 
         at = jnp.asarray(kink, r.dtype)
         below, above = sides(loss, at)
         if is_pinball(loss):
-            level = jnp.broadcast_to(-below / (above - below), deviation.shape)
+            level = jnp.broadcast_to(level_of(loss, at), deviation.shape)
         else:
             level = jnp.sum(s[:, None] * (r > at), axis=0) / n
-        width = _width(level, n)
-        h = jnp.minimum(deviation, spread) * (ndtri(level + width) - ndtri(level - width))
+        b = width(level, n)
+        h = jnp.minimum(deviation, spread) * (ndtri(level + b) - ndtri(level - b))
         found.append(Jump(at, above - below, level, jnp.where(h > 0, h, jnp.nan)))
     return found
 
 
-def _width(level: Array, n: Array) -> Array:
+def width(level: Array, n: Array) -> Array:
     """b of a level, in terms of probabilities."""
     t = ndtri(level)
     z = ndtri(jnp.asarray(0.975, level.dtype))

@@ -103,16 +103,23 @@ def _named(found: Inference, label: str, name: str) -> str:
 
 def _warnings(found: Inference, p: int) -> Iterator[str]:
     tail, distance = float(found.tail_examples), float(found.distance_to_minimum)
-    if tail < _FEWEST_IN_TAIL * p:
-        yield (
-            f"Only {_number(tail)} examples are expected on the lesser side of the line, for {p} "
-            "coefficients: so far out errors and intervals are not to be trusted."
-        )
+    if warning := tail_warning(tail, p):
+        yield warning
     if distance > _FAR + (p / float(found.num_examples) ** 0.5 if not np.isnan(tail) else 0):
         yield (
             f"The loss is least {_number(distance)} standard errors from these parameters: they "
             "are not at its minimum."
         )
+
+
+def tail_warning(tail: float, p: int) -> str:
+    """What to say of a quantile so far out that few examples lie beyond it; nothing of others."""
+    if not tail < _FEWEST_IN_TAIL * p:
+        return ""
+    return (
+        f"Only {_number(tail)} examples are expected on the lesser side of the line, for {p} "
+        "coefficients: so far out errors and intervals are not to be trusted."
+    )
 
 
 def _column(params: Params) -> np.ndarray:

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
+from sklearn.linear_model import LinearRegression
 
 from linreg_jax import Params, as_dataset, huber, influence, quantile
 from linreg_jax.inference import infer, predict_interval
@@ -84,6 +85,10 @@ def test_least_squares(name, kind):
                 kind_there = kind if kind == "cluster" else kind.upper()
                 peer = peer.get_robustcov_results(kind_there, **groups)
             assert_same(found, peer)
+            if intercept:
+                model = LinearRegression().fit(X, y, weight)
+                r2 = model.score(X, y, weight)
+                assert float(found.r2) == pytest.approx(r2, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize(("kind", "there"), [("mean", "mean_ci"), ("observation", "obs_ci")])
@@ -125,6 +130,17 @@ def test_quantiles(name, level):
         assert float(found.sparsity) == pytest.approx(peer.sparsity, rel=TOLERANCE)
         assert relative_error(column(found.standard_errors), peer.bse) < TOLERANCE
         assert relative_error(column(found.p_values), peer.pvalues) < TOLERANCE
+
+
+def test_the_median_of_engel_by_its_neighbours():
+    """R's quantreg 5, summary(rq(foodexp ~ income), se = "nid"), as its vignette prints it."""
+    food, income = examples("engel")
+    with jax.enable_x64(True):
+        found = infer(as_dataset(income[:, None], food[:, 0]), quantile(0.5), covariance="nid")
+        assert np.round(column(found.params), 5).tolist() == [81.48225, 0.56018]
+        assert np.round(column(found.standard_errors), 5).tolist() == [19.25066, 0.02828]
+        assert np.round(column(found.statistics), 5).tolist() == [4.23270, 19.81032]
+        assert "are not at its minimum" not in str(found)
 
 
 @pytest.mark.parametrize("name", ["longley", "diabetes"])
