@@ -10,6 +10,7 @@ from linreg_jax import (
     Dataset,
     Params,
     Status,
+    _conversion,
     as_dataset,
     diagnose,
     fit,
@@ -310,3 +311,18 @@ def test_half_precision_is_computed_in_float32(half):
         solve(Dataset(X, y))
     with pytest.raises(TypeError, match=f"weights holds {half}"):
         mse(Params(jnp.ones(1, half), None), data)
+
+
+@pytest.mark.parametrize("source", ["float64", "float32", "int8", "bool"])
+def test_the_numbers_of_a_caller_are_copied_once(source, monkeypatch):
+    """Into memory that JAX takes as it is, so that later changes of the caller's do not show."""
+    given = (np.arange(12).reshape(3, 4) % 2).astype(source)
+    copies, copied = [], _conversion._copied
+    monkeypatch.setattr(
+        _conversion, "_copied", lambda *args: copies.append(copied(*args)) or copies[-1]
+    )
+    X = as_dataset(np.asfortranarray(given), np.zeros(3)).X
+    assert X.unsafe_buffer_pointer() == copies[0].ctypes.data
+    expected = given.astype("float32")
+    given[:] = 1
+    np.testing.assert_array_equal(X, expected)
