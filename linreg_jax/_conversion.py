@@ -115,14 +115,14 @@ def converted(
     # NumPy looks without compiling a program for every shape.
     if not np.isfinite(on_host).all():
         _refuse_not_finite(name, array, on_host)
-    return jnp.asarray(on_host)
+    with jax.ensure_compile_time_eval():  # within a program too its values are known
+        return jax.device_put(on_host)
 
 
 def _copied(array: np.ndarray, dtype: DTypeLike) -> Float[np.ndarray, "..."]:
-    """A copy of a dtype, where it lies so that JAX on a CPU takes it as it is.
+    """A copy of a dtype that lies where JAX on a CPU takes it as it is, with `device_put`.
 
-    What starts elsewhere JAX would copy once more, in ten times as long as NumPy, which asks for
-    large pages of memory.
+    JAX's own copy takes several times as long as NumPy's, which asks for large pages of memory.
     """
     itemsize = np.dtype(dtype).itemsize
     memory = np.empty(array.size * itemsize + _ALIGNMENT, np.uint8)

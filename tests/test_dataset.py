@@ -316,12 +316,12 @@ def test_half_precision_is_computed_in_float32(half):
 @pytest.mark.parametrize("source", ["float64", "float32", "int8", "bool"])
 def test_the_numbers_of_a_caller_are_copied_once(source, monkeypatch):
     """Into memory that JAX takes as it is, so that later changes of the caller's do not show."""
-    given = (np.arange(12).reshape(3, 4) % 2).astype(source)
+    given = (np.arange(100_000).reshape(-1, 4) % 2).astype(source)
     copies, copied = [], _conversion._copied
     monkeypatch.setattr(
         _conversion, "_copied", lambda *args: copies.append(copied(*args)) or copies[-1]
     )
-    X = as_dataset(np.asfortranarray(given), np.zeros(3)).X
+    X = as_dataset(np.asfortranarray(given), np.zeros(len(given))).X
     assert X.unsafe_buffer_pointer() == copies[0].ctypes.data
     expected = given.astype("float32")
     given[:] = 1
