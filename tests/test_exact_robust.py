@@ -407,3 +407,17 @@ def test_refusals():
         solve(data, log_cosh() + lasso(0.1))
     with pytest.raises(ValueError, match="one loss takes one number"):
         solve(data, quantile(jnp.array([0.1, 0.9])))
+
+
+def test_a_solution_says_what_it_is():
+    data = as_dataset([[0.0], [0.0], [0.0]], [1.0, 2.0, 90.0])
+    found = solve(data, mae)
+    assert repr(found).startswith("Solution(converged, loss 29.6667, gap ")
+    assert repr(found).endswith(", not unique, rank 0)")
+    assert repr(found._replace(status=jnp.asarray(1))).startswith("Solution(NOT CONVERGED, loss ")
+    assert repr(found._replace(status=jnp.asarray(2))) == "Solution(NOT FINITE, rank 0)"
+    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), found)
+    assert repr(two) == "Solution(status [2], params Params(weights='[2, 1]', bias='[2]'))"
+    seen = []
+    jax.jit(lambda solution: seen.append(repr(solution)))(found)
+    assert seen == ["Solution(status [], params Params(weights='[1]', bias='[]'))"]

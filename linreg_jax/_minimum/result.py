@@ -3,7 +3,11 @@
 import enum
 from typing import NamedTuple
 
+import jax
+import numpy as np
+
 from linreg_jax._typing import Array
+from linreg_jax._validation import is_traced, shape_text
 from linreg_jax.model import Params
 
 
@@ -28,7 +32,7 @@ class SolutionStatus(enum.IntEnum):
 
 
 class Solution(NamedTuple):
-    """What `solve` found.
+    """What `solve` found; printed, whether it is the minimum, and how well it is known.
 
     Attributes:
       params: `Params` at the minimum. Where there are several minima, the shortest weights of a
@@ -58,3 +62,16 @@ class Solution(NamedTuple):
     rank: Array
     condition_number: Array
     singular_values: Array
+
+    def __repr__(self) -> str:
+        if is_traced(self.status) or np.ndim(self.status) > 0:
+            shapes = jax.tree.map(lambda leaf: shape_text(leaf.shape), self.params)
+            return f"Solution(status {shape_text(self.status.shape)}, params {shapes})"
+        status = SolutionStatus(int(self.status))
+        name = status.name.replace("_", " ")
+        parts = [name.lower() if status == SolutionStatus.CONVERGED else name]
+        if status != SolutionStatus.NOT_FINITE:
+            parts.append(f"loss {float(self.value):.6g}, gap {float(self.gap):.1g}")
+            parts.append("unique" if self.unique else "not unique")
+        parts.append(f"rank {int(self.rank)}")
+        return f"Solution({', '.join(parts)})"
