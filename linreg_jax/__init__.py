@@ -74,6 +74,7 @@ _HOMES = {
     "fit_chunks": "streaming",
     "infer_chunks": "streaming",
     "open_chunks": "streaming",
+    "solve_chunks": "streaming",
     "DivergedError": "training",
     "Fit": "training",
     "Status": "training",
@@ -131,6 +132,7 @@ if TYPE_CHECKING:
         fit_chunks,
         infer_chunks,
         open_chunks,
+        solve_chunks,
     )
     from linreg_jax.training import DivergedError, Fit, Status, TrainState, fit
 else:
@@ -220,6 +222,7 @@ __all__ = [
     "shard_from_process",
     "shuffled_index",
     "solve",
+    "solve_chunks",
     "solve_line",
     "split",
     "sse",

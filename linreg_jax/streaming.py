@@ -1,20 +1,24 @@
 """Data larger than memory, or that comes in pieces: chunk after chunk."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from linreg_jax._inference.result import Inference
 from linreg_jax._loss import Loss
+from linreg_jax._minimum.requirements import require_solvable
+from linreg_jax._minimum.result import Solution
 from linreg_jax._streaming import inference
 from linreg_jax._streaming.chunks import ChunkError, Kind, as_chunk, naming_chunk, require_same
 from linreg_jax._streaming.files import open_chunks
 from linreg_jax._streaming.moments import Moments, moments_of_rows, no_moments
 from linreg_jax._streaming.result import ChunkFit, ChunkState
+from linreg_jax._streaming.solving import Sampled, solve_lines
 from linreg_jax._streaming.staging import Stage
 from linreg_jax._streaming.training import fit_chunks
 from linreg_jax._typing import Array
-from linreg_jax._validation import positive_integer
+from linreg_jax._validation import flag, positive_integer
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed, mean_divisor
+from linreg_jax.exact import solve
 from linreg_jax.losses import mse
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "fit_chunks",
     "infer_chunks",
     "open_chunks",
+    "solve_chunks",
 ]
 
 
@@ -176,3 +181,62 @@ def infer_chunks(
         clusters=clusters,
         weights=weights,
     )
+
+
+def solve_chunks(chunks: Iterable[Any], loss: Loss = mse, *, intercept: bool = True) -> Solution:
+    """`solve` of data that come in chunks, none of which stays in memory.
+
+    How often the chunks are read::
+
+        squared losses                          once, as `compress_chunks` does
+        mae, quantile, epsilon_insensitive      three times, seldom more often; once where they have
+                                                less than 262,144 rows
+
+    Of a loss of lines a sample is solved first, some 200,000 rows. Then the rows next to a kink,
+    a few in a hundred and all that lie on one, are kept in memory, and of the others one weighted
+    mean for each line. The last pass sees that these are still on their lines, so that the minimum
+    is that of all rows: as exact as `solve` says it.
+
+    Args:
+      chunks: as for `compress_chunks`; unless it is read once, a list, `open_chunks(...)` or
+        another object that starts anew each time.
+      loss: a squared one or one of lines, with the penalties that `solve` takes.
+      intercept: whether the model has a bias.
+
+    Returns:
+      A `Solution`; NOT_CONVERGED with a gap of infinity where eight rounds were not enough.
+
+    Raises:
+      ChunkError: as `compress_chunks`.
+      TypeError: not a loss of this package.
+      ValueError: another loss: a smooth one's minimum is `infer_chunks(chunks, loss).params`;
+        chunks that can be read once where more is needed; several targets beside a loss of lines.
+
+    Example:
+      >>> chunks = [([[0.0], [1.0]], [1.0, 3.0]), ([[2.0], [3.0], [4.0]], [4.0, 7.0, 90.0])]
+      >>> found = solve_chunks(chunks, mae)
+      >>> f"{found.params.weights[0]:.3f}", f"{found.params.bias:.3f}"
+      ('2.000', '1.000')
+    """
+    known = require_solvable(loss, "solve_chunks")
+    intercept = flag("intercept", intercept)
+    if known.is_quadratic:
+        return solve(compress_chunks(chunks), known, intercept=intercept)
+    if not (known.is_piecewise_linear and known.kinks):
+        raise ValueError(
+            f"solve_chunks needs a squared loss or one made of lines, got {loss}: "
+            "infer_chunks(chunks, loss).params is the minimum of a smooth one"
+        )
+    if isinstance(chunks, Iterator):
+        raise ValueError(
+            f"chunks can be read once, and {loss} needs them more often: pass a list, "
+            "open_chunks(...), or an object whose __iter__ starts anew"
+        )
+    sampled = Sampled(chunks)
+    small = compress_chunks(sampled)
+    if small.y.ndim == 2 and small.y.shape[1] > 1:
+        raise ValueError(
+            f"y has {small.y.shape[1]} targets, and of {loss} solve_chunks takes one: pass them "
+            "one after the other"
+        )
+    return solve_lines(known, small, sampled, chunks, intercept=intercept)
