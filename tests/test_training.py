@@ -374,12 +374,12 @@ def test_converges_where_the_norm_comes_down_to_the_tolerance(x64):
     steps = int(stopped.num_steps)
     assert stopped.status == Status.CONVERGED
     assert steps == int(np.argmax(np.asarray(free.gradient_norms) <= 1e-3))
-    assert_same_bits(stopped.losses[: steps + 1], free.losses[: steps + 1])
+    # A program that cannot end early may round otherwise, by a unit in the last place.
+    assert relative_error(stopped.losses[: steps + 1], free.losses[: steps + 1]) < 1e-15
     assert stopped.losses.shape == (1000,)
     assert np.isnan(stopped.losses[steps + 1 :]).all()
     shorter = fit(mse, params, data, learning_rate=0.05, num_steps=steps, tolerance=0.0)
     assert_same_bits(stopped.params, shorter.params)
-    # A program that cannot end early may round otherwise, by a unit in the last place.
     plain = fit(mse, params, data, learning_rate=0.05, num_steps=steps)
     assert relative_error(stopped.params, plain.params) < 1e-15
     again = fit(mse, stopped.state, data, tolerance=1e-3, **settings)
