@@ -126,6 +126,7 @@ def test_targets_ridge_and_no_intercept(dtype):
         assert relative_error(getattr(found, name), getattr(wanted, name)) < limit, name
 
 
+@pytest.mark.exhaustive
 def test_chunks_larger_than_a_block(monkeypatch, x64):
     monkeypatch.setattr("linreg_jax._streaming.blocks._BLOCK_NUMBERS", 1)
     _, data = make_problem(3, n=600, dtype="float64")

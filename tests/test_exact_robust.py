@@ -373,6 +373,7 @@ def test_the_minimum_of_a_smooth_loss_has_second_derivatives(x64):
             assert relative_error(here[order + 1][part], by_difference) < 1e-7
 
 
+@pytest.mark.exhaustive
 def test_where_a_smooth_loss_has_many_minima_only_its_value_has_a_derivative_by_y(x64):
     def value(y, X):
         return solve(Dataset(X, y), huber(1.0)).value

@@ -198,6 +198,7 @@ def test_bad_input():
         predict_interval(infer(data), [[1.0]])
 
 
+@pytest.mark.exhaustive
 def test_coverage(x64):
     keys = jax.random.split(jax.random.key(0), 2000)
     # HC3 is right for many examples: with 60 of these it covers 93.95 %, in NumPy too.

@@ -234,6 +234,7 @@ def test_the_distance_to_the_minimum(weighted, x64):
     assert "are not at its minimum" in str(found)
 
 
+@pytest.mark.exhaustive
 def test_targets_in_either_dtype(x64):
     _, data = make_problem(2, k=3, weighted=True, dtype="float64")
     loss = huber(0.7)

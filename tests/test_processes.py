@@ -151,7 +151,10 @@ def laid_out_by_hand(num_processes, shards_of_each):
     return as_dataset(X, y, weight)
 
 
-@pytest.mark.parametrize(("num_processes", "devices_of_each"), [(2, 2), (4, 1)])
+@pytest.mark.parametrize(
+    ("num_processes", "devices_of_each"),
+    [(2, 2), pytest.param(4, 1, marks=pytest.mark.exhaustive)],
+)
 def test_processes_compute_what_one_does(launch, tmp_path, num_processes, devices_of_each, x64):
     processes = launch("same result", num_processes, range(num_processes))
     data = laid_out_by_hand(num_processes, devices_of_each)

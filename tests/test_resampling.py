@@ -104,6 +104,7 @@ def test_bca_is_that_of_scipy(x64):
     assert_bca(found, np.asarray(influence(data).changes), (0.05, 0.95))
 
 
+@pytest.mark.exhaustive
 def test_other_losses_are_minimised_in_each_draw(x64):
     _, data = make_problem(3, n=40, d=2, weighted=True, dtype="float64")
     loss = huber(0.7)
