@@ -228,6 +228,7 @@ def _solve_among_many(loss: Loss, data: Dataset, intercept: bool) -> Solution | 
 
 @jax.jit
 def _as_columns(loss: Loss, data: Dataset) -> tuple[Dataset, Array, Array]:
+    example_weights(loss, data)  # raises where several settings were not mapped over
     columns, share, strength, _ = as_sums(loss, data, example_share(loss, data))
     return columns, share, jnp.zeros((), data.X.dtype) if strength is None else strength
 

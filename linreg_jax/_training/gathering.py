@@ -31,10 +31,10 @@ def group_size(d: int) -> int:
 
 
 def in_groups(X: Array) -> Float[Array, "n groups size"]:
-    """X [n, d] as [n, d / g, g]: the same memory where it is here, a copy where it is traced."""
+    """X [n, d] as [n, d / g, g]: the same memory where it is on one device, else a copy."""
     n, d = X.shape
     size = group_size(d)
-    if is_traced(X):
+    if is_traced(X) or len(X.devices()) > 1:
         return X.reshape(n, d // size, size)
     (device,) = X.devices()
     return jax.device_put(jax.device_get(X).reshape(n, d // size, size), device)
