@@ -1,6 +1,7 @@
 """`solve_chunks` against `solve` of all rows at once."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -108,7 +109,7 @@ def test_float32_without_weights_or_intercept(loss, small_samples):
 def test_the_gap_counts_for_the_length_of_all_residuals(x64):
     X, y, weight = rows("plain")
     data = as_dataset(X, y, weight)
-    found = solve(data, quantile(0.8))._replace(gap=np.float64(1e-16))
+    found = solve(data, quantile(0.8))._replace(gap=jnp.asarray(1e-16))
     kinks, weights = np.zeros(1), np.asarray(found.params.weights)
     near = solving.Near(weights, float(found.params.bias), 0.1, np.zeros(D), np.ones(D), 100.0)
     seen = solving._read(kinks, Chunks(X, y, weight), near, None)

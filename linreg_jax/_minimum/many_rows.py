@@ -34,7 +34,7 @@ from linreg_jax._minimum.reduction import (
     ridge_in_coordinates,
 )
 from linreg_jax._minimum.solving import Found, typical_curvature
-from linreg_jax._typing import Array, Float, Int
+from linreg_jax._typing import Array, Bool, Float, Int
 from linreg_jax.dataset import Dataset
 
 # Of 100,000 × 20 and 1,000,000 × 32 (float64, two CPU cores, jax 0.12.0.1) a quantile takes 0.14 s
@@ -174,7 +174,7 @@ def _joined(blocks: Float[Array, "t B"], n: int) -> Float[Array, " n"]:
 
 @functools.partial(jax.jit, static_argnames="intercept")
 def _sums(
-    parts: Parts, z: Float[Array, " p"], stride: int, intercept: bool
+    parts: Parts, z: Float[Array, " p"], stride: Int[Array, ""] | int, intercept: bool
 ) -> tuple[Sums, Float[Array, " n"]]:
     """The `Sums` of every so many-th row at z, and [n] residuals, which are right of these rows."""
     factored, scaled, data = for_centred(parts.factored), parts.scaled, parts.data
@@ -200,12 +200,12 @@ def _sums(
 @functools.partial(jax.jit, static_argnames="intercept")
 def _minimum_of_kept(
     parts: Parts,
-    kept: Int[Array, " m"],
+    kept: Int[Array | np.ndarray, " m"],
     z: Float[Array, " p"],
     r: Float[Array, " n"],
     sums: Sums,
-    stride: int,
-    is_alone: bool,
+    stride: Int[Array, ""] | int,
+    is_alone: Bool[Array, ""] | bool,
     intercept: bool,
 ) -> Minimum:
     """The `Minimum` of the kept rows with all others as they were at z.
@@ -233,7 +233,7 @@ def _minimum_of_kept(
 
 
 @jax.jit
-def _rows_at(data: Dataset, index: Int[Array, " m"]) -> Dataset:
+def _rows_at(data: Dataset, index: Int[Array | np.ndarray, " m"]) -> Dataset:
     return jax.tree.map(lambda a: a[index], data._replace(total_weight=None))
 
 
