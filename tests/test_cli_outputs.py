@@ -76,12 +76,21 @@ def test_ctrl_c_ends_a_running_fit(table):
     with subprocess.Popen(slow, stdout=pipe, stderr=pipe, text=True) as process:
         signal.signal(signal.SIGINT, before)
         assert "dropped 1 of 61 rows" in process.stderr.readline()
-        time.sleep(1)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        for _ in range(2):
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                out, err = process.communicate(timeout=60)
+                break
+        else:
+            process.kill()
     assert process.returncode == 130
-    # It was compiling, or under way.
-    assert err == "linreg-jax: interrupted; nothing was written\n" or "interrupted after" in out
+    # It was compiling, or under way. One Ctrl-C within JAX's own callback of the garbage collector
+    # is lost, as Python says then.
+    written = err.endswith("linreg-jax: interrupted; nothing was written\n")
+    assert (written and (err.startswith("linreg") or "Exception ignored" in err)) or (
+        "interrupted after" in out
+    )
 
 
 @contextlib.contextmanager
