@@ -39,7 +39,7 @@ from jax.sharding import AxisType
 from jax.typing import ArrayLike, DTypeLike
 
 from linreg_jax._pytrees import Pytree
-from linreg_jax._typing import Array, Float
+from linreg_jax._typing import AnyArray, Array, Float
 
 _Numbers = TypeVar("_Numbers", Array, np.ndarray)
 _BLOCK_NUMBERS = 2**17  # of X in a block of rows: half a megabyte of float32, which a cache holds
@@ -125,11 +125,13 @@ def on_device(value: ArrayLike, dtype: DTypeLike) -> Array:
     return jax.device_put(np.asarray(value, dtype))
 
 
-def matmul(a: Array | np.ndarray, b: Array | np.ndarray) -> Array:
-    """`a @ b`, with float32 products computed in float32 on every device.
+def matmul(a: AnyArray | np.ndarray, b: AnyArray | np.ndarray) -> AnyArray:
+    """`a @ b`, with float32 products computed in float32 on every device; NumPy's of its arrays.
 
     To ask for less, wrap the call in `jax.default_matmul_precision("default")` (or `"bfloat16"`).
     """
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a @ b
     chosen = getattr(jax.config, "jax_default_matmul_precision", None)
     return jnp.matmul(a, b, precision="highest" if chosen is None else None)
 

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linreg_jax._arithmetic.division import divide, nonzero
+from linreg_jax._host import namespace_of
 from linreg_jax._kernels import per_example, placed, sum_of_examples
 from linreg_jax._pytrees import Pytree, as_function, as_pytree
-from linreg_jax._typing import Array, Float
+from linreg_jax._typing import AnyArray, Array, Float
 from linreg_jax._validation import is_positive, scalar_setting, several_by_vmap, shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed, mean_divisor
 from linreg_jax.model import Params, check_params, residuals
@@ -144,11 +145,13 @@ class Loss(Pytree):
         value: Array = _value(placed(as_pytree(self)), params, data)
         return value
 
-    def divisor(self, data: Dataset) -> Float[Array, ""]:
+    def divisor(self, data: Dataset) -> Float[AnyArray, ""]:
         """[] what the weights are divided by, before the sum: their total for a mean, or 1."""
-        return mean_divisor(data) if self.reduction == "mean" else jnp.ones((), data.X.dtype)
+        if self.reduction == "mean":
+            return mean_divisor(data)
+        return namespace_of(data.X).ones((), data.X.dtype)
 
-    def penalty(self, params: Params) -> Float[Array, ""] | float:
+    def penalty(self, params: Params) -> Float[AnyArray, ""] | float:
         """[] what the penalties add; 0.0 without any."""
         return sum((penalty(params.weights) for penalty in self.penalties), 0.0)
 
@@ -290,6 +293,6 @@ def example_weights(loss: Loss, data: Dataset) -> Float[Array, " n"] | Float[Arr
     return s / nonzero(loss.divisor(data))
 
 
-def example_share(loss: Loss, data: Dataset) -> Float[Array, ""]:
+def example_share(loss: Loss, data: Dataset) -> Float[AnyArray, ""]:
     """[] what multiplies sample_weight * rho(r) in the loss; 0 where all weights are 0."""
     return divide(1.0, loss.divisor(data))

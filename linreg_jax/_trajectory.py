@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 
 from linreg_jax._algebra.linalg import centred_factor, target_columns
-from linreg_jax._algebra.path import descend
+from linreg_jax._algebra.path import descend, descended
 from linreg_jax._algebra.quadratic import determined, gram_of_loss, quadratic, require_quadratic
+from linreg_jax._host import by_numpy, held, is_on_host, namespace_of
 from linreg_jax._kernels import on_device, placed
-from linreg_jax._typing import Array, Int
+from linreg_jax._typing import AnyArray, Array, Int
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.losses import Loss
@@ -110,7 +110,10 @@ def trajectory(
         if array.ndim > most:
             accepted = "one number, []" if most == 0 else "one number, [], or a list of them, [m]"
             raise ValueError(f"{name} has shape {shape_text(array.shape)}: it must be {accepted}")
-    return _trajectory(placed(loss), params, data, rates, counts, momentum)
+    arguments = placed(loss), params, data, rates, counts, momentum
+    size = data.X.size + data.y.size + params.weights.size * rates.size * counts.size
+    few = by_numpy(_on_path, *arguments, size=size)
+    return _trajectory(*arguments) if few is None else few
 
 
 def _whole_numbers(steps: Any) -> Int[Array, "..."]:
@@ -131,36 +134,40 @@ def _whole_numbers(steps: Any) -> Int[Array, "..."]:
     return on_device(steps, jnp.int32)
 
 
-@jax.jit
-def _trajectory(
-    loss: Loss, params: Params, data: Dataset, rates: Array, steps: Array, momentum: Array
+def _on_path(
+    loss: Loss,
+    params: Params,
+    data: Dataset,
+    rates: AnyArray,
+    steps: AnyArray,
+    momentum: AnyArray,
 ) -> Trajectory:
-    intercept = params.bias is not None
+    intercept, xp = params.bias is not None, namespace_of(data.X)
     data = data._replace(y=target_columns(data.y))
     theta = target_columns(params.weights)
     if params.bias is not None:
-        theta = jnp.concatenate([jnp.reshape(params.bias, (1, -1)), theta])
+        theta = xp.concatenate([xp.reshape(params.bias, (1, -1)), theta])
     p, k = theta.shape
-    fixed_loss, fixed = lax.stop_gradient((loss, data))
+    fixed_loss, fixed = held((loss, data))
     rows, R = centred_factor(fixed, intercept=intercept, least_rows=p + k)
     _, rank = determined(fixed_loss, R, data.X.shape[1], intercept=intercept)
     R = rows.undo(R, intercept=intercept)
-    theta, losses = descend(
-        quadratic(fixed_loss, fixed, R),
-        rank,
-        gram_of_loss(loss, data, intercept=intercept),
-        theta,
-        rates.reshape(-1),
-        momentum,
-        steps.reshape(-1),
-    )
-    theta = jnp.moveaxis(theta, 0, 2)  # [r, s, p, k]
+    given = theta, rates.reshape(-1), momentum, steps.reshape(-1)
+    known = quadratic(fixed_loss, fixed, R), rank
+    if is_on_host(theta):
+        theta, losses = descended(*known, *given)
+    else:
+        theta, losses = descend(*known, gram_of_loss(loss, data, intercept=intercept), *given)
+    theta = xp.moveaxis(theta, 0, 2)  # [r, s, p, k]
     if params.weights.ndim == 1:
         theta = theta[..., 0]
     weights, bias = (theta, None) if params.bias is None else (theta[:, :, 1:], theta[:, :, 0])
     # Infinities that have cancelled are infinite still; and no axis for what was one number.
     axes = tuple(axis for axis, setting in enumerate((rates, steps)) if setting.ndim == 0)
     return jax.tree.map(
-        lambda leaf: jnp.squeeze(jnp.where(jnp.isnan(leaf), jnp.inf, leaf), axes),
+        lambda leaf: xp.squeeze(xp.where(xp.isnan(leaf), xp.inf, leaf), axes),
         Trajectory(Params(weights, bias), losses),
     )
+
+
+_trajectory = jax.jit(_on_path)

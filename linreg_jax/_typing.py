@@ -7,7 +7,14 @@ else only arrays, so that nobody waits for its import.
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 from jax import Array
+
+# Of functions that NumPy runs too (`_host.py`): all of a call are of one kind, JAX's mostly.
+if TYPE_CHECKING:
+    AnyArray = Array
+else:
+    AnyArray = Array | np.ndarray | np.generic
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
     from jaxtyping import Bool, Float, Int, Key, Num, UInt32
@@ -21,4 +28,4 @@ else:
 
     Bool = Float = Int = Key = Num = UInt32 = _AnyShape
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key", "Num", "UInt32"]
+__all__ = ["AnyArray", "Array", "Bool", "Float", "Int", "Key", "Num", "UInt32"]

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from linreg_jax._conversion import (
     as_numeric,
@@ -16,7 +15,8 @@ from linreg_jax._conversion import (
     require_nothing_lost,
     require_usable_weights,
 )
-from linreg_jax._typing import Array, Float, Int, Key, UInt32
+from linreg_jax._host import namespace_of
+from linreg_jax._typing import AnyArray, Array, Float, Int, Key, UInt32
 from linreg_jax._validation import (
     checked_key,
     is_between_0_and_1,
@@ -107,24 +107,26 @@ def is_compressed(data: Dataset) -> bool:
     return data.bias_column is not None and data.total_weight is not None
 
 
-def bias_multipliers(data: Dataset) -> Float[Array, " n"]:
+def bias_multipliers(data: Dataset) -> Float[AnyArray, " n"]:
     """[n] what multiplies the bias in each row."""
-    return jnp.ones(data.X.shape[0], data.X.dtype) if data.bias_column is None else data.bias_column
+    if data.bias_column is not None:
+        return data.bias_column
+    return namespace_of(data.X).ones(data.X.shape[0], data.X.dtype)
 
 
-def mean_divisor(data: Dataset) -> Float[Array, ""]:
+def mean_divisor(data: Dataset) -> Float[AnyArray, ""]:
     """[] what a mean over the examples divides by; NaN where the sum of the weights is lost."""
     if data.total_weight is not None:
         return data.total_weight
     if data.sample_weight is None:
-        return jnp.asarray(data.X.shape[0], data.X.dtype)
-    s = data.sample_weight
-    total, smallest = jnp.sum(s), jnp.finfo(s.dtype).tiny
+        return namespace_of(data.X).asarray(data.X.shape[0], data.X.dtype)
+    s, xp = data.sample_weight, namespace_of(data.sample_weight)
+    total, smallest = xp.sum(s), jnp.finfo(s.dtype).tiny
     # Processors take numbers below the smallest normal one for 0; their bits, but for the sign,
     # are not 0.
-    bits = lax.bitcast_convert_type(s, jnp.dtype(f"int{jnp.finfo(s.dtype).bits}"))
+    bits = s.view(f"int{jnp.finfo(s.dtype).bits}")
     usable = (total >= smallest) & (total <= 1 / smallest)
-    return jnp.where(usable | ~jnp.any(bits << 1 != 0), total, jnp.nan)
+    return xp.where(usable | ~xp.any(bits << 1 != 0), total, jnp.nan)
 
 
 def as_dataset(X: Any, y: Any, sample_weight: Any = None) -> Dataset:

@@ -1,10 +1,8 @@
 """Will it explode? What the curvature of a loss says of gradient descent, before a run."""
 
-import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -14,10 +12,11 @@ from linreg_jax._algebra.linalg import centred_factor, target_columns
 from linreg_jax._algebra.quadratic import determined, require_curvature
 from linreg_jax._arithmetic.division import divide, nonzero
 from linreg_jax._diagnosis_text import in_sentences
+from linreg_jax._host import by_numpy, namespace_of
 from linreg_jax._kernels import on_device, placed
 from linreg_jax._loss import Loss, example_weights
 from linreg_jax._pytrees import as_function, as_pytree
-from linreg_jax._typing import Array, Bool, Float, Int
+from linreg_jax._typing import AnyArray, Array, Bool, Float, Int
 from linreg_jax._validation import (
     flag,
     is_between_0_and_1,
@@ -197,33 +196,35 @@ def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diag
     if is_compressed(data):
         example_weights(loss, data)  # raises where the loss is not squared
     # The caller's own loss: jit would give its strengths back as arrays.
-    found = _diagnose(placed(as_pytree(loss)), data, flag("intercept", intercept))
+    arguments = placed(as_pytree(loss)), data, flag("intercept", intercept)
+    few = by_numpy(_diagnosis, *arguments, size=data.X.size + data.y.size)
+    found = _diagnose(*arguments) if few is None else few
     return found._replace(loss=loss)
 
 
-def _num_examples(data: Dataset) -> Float[Array, ""] | Int[Array, ""]:
+def _num_examples(data: Dataset) -> Float[AnyArray, ""] | Int[AnyArray, ""]:
     if is_compressed(data):
         return mean_divisor(data)
+    xp = namespace_of(data.X)
     if data.sample_weight is None:
-        return jnp.asarray(data.X.shape[0])
-    return jnp.sum(data.sample_weight > 0)
+        return xp.asarray(data.X.shape[0], int)
+    return xp.sum(data.sample_weight > 0)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _diagnose(argument: Loss, data: Dataset, intercept: bool) -> Diagnosis:
-    loss, d = as_function(argument), data.X.shape[1]
+def _diagnosis(argument: Loss, data: Dataset, intercept: bool) -> Diagnosis:
+    xp, loss, d = namespace_of(data.X), as_function(argument), data.X.shape[1]
     p = d + int(intercept)
     targets = data._replace(y=target_columns(data.y))
     rows, R = centred_factor(targets, intercept=intercept, least_rows=p)
     centred = R[p - d : p, p - d : p]
     columns, rank = determined(loss, R, d, intercept=intercept)
     R = rows.undo(R, intercept=intercept)
-    root_mean = jnp.sqrt(nonzero(mean_divisor(data)))
+    root_mean = xp.sqrt(nonzero(mean_divisor(data)))
     condition_number, collinear = of_equal_columns(columns, intercept)
     curvatures, overflow_size = curvatures_of(loss, data, R, rank, intercept)
-    L, mu = curvatures[0], curvatures[jnp.maximum(rank, 1) - 1]
+    L, mu = curvatures[0], curvatures[xp.maximum(rank, 1) - 1]
     if not loss.smooth_part.is_quadratic_in_params:
-        mu = jnp.full_like(L, curvature_anywhere(loss, intercept))
+        mu = xp.full_like(L, curvature_anywhere(loss, intercept))
     return Diagnosis(
         loss=argument,
         num_examples=_num_examples(data),
@@ -231,14 +232,17 @@ def _diagnose(argument: Loss, data: Dataset, intercept: bool) -> Diagnosis:
         rank=rank,
         largest_curvature=L,
         smallest_curvature=mu,
-        condition_number=divide(L, mu, at_zero=jnp.inf),
-        largest_stable_rate=divide(2.0, L, at_zero=jnp.inf),
-        best_rate=jnp.where(mu == 0, divide(1.0, L, at_zero=jnp.inf), 2 / nonzero(L + mu)),
+        condition_number=divide(L, mu, at_zero=xp.inf),
+        largest_stable_rate=divide(2.0, L, at_zero=xp.inf),
+        best_rate=xp.where(mu == 0, divide(1.0, L, at_zero=xp.inf), 2 / nonzero(L + mu)),
         contraction=divide(L - mu, L + mu),
         standardized_condition_number=condition_number,
-        feature_scale=jnp.linalg.norm(R[:, p - d : p], axis=0) / root_mean,
-        feature_deviation=jnp.linalg.norm(centred, axis=0) * rows.X.unit / root_mean,
+        feature_scale=xp.linalg.norm(R[:, p - d : p], axis=0) / root_mean,
+        feature_deviation=xp.linalg.norm(centred, axis=0) * rows.X.unit / root_mean,
         constant=rows.X.constant,
         collinear=collinear & ~rows.X.constant,
         overflow_size=overflow_size,
     )
+
+
+_diagnose = jax.jit(_diagnosis, static_argnums=2)

@@ -11,6 +11,7 @@ from jax import lax
 from linreg_jax._algebra.implicit import differentiable_minimum
 from linreg_jax._algebra.least_squares import corrected, factors
 from linreg_jax._algebra.quadratic import absolute_strength, as_squares, as_sums
+from linreg_jax._host import by_numpy, held, is_on_host, namespace_of
 from linreg_jax._kernels import placed
 from linreg_jax._lasso.implicit import differentiable_lasso
 from linreg_jax._lasso.minimum import lasso_minimum
@@ -74,6 +75,10 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     of `params` are NaN where the loss is not squared. Whatever else is in a
     `Solution` counts as a constant.
 
+    Outside of `jit` on a CPU, a squared loss of at most 8,192 numbers n (d + 1) k is minimised by
+    NumPy, by the same lines: it takes milliseconds, and a program a second to compile. In a loop
+    over many data sets of one shape, `jax.jit(solve)` is ten times as fast once it is compiled.
+
     Args:
       data: a `Dataset`; X [n, d], y [n] or [n, k].
       loss: any convex loss, with ridge penalties or none; a squared one, and one made of parabolas
@@ -103,7 +108,9 @@ def solve(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Solutio
     loss, intercept = placed(loss), flag("intercept", intercept)
     if not loss.is_quadratic:
         return _solve_without_squares(loss, data, intercept)
-    return (_solve if absolute_strength(loss) is None else _solve_lasso)(loss, data, intercept)
+    if absolute_strength(loss) is not None:
+        return _solve_lasso(loss, data, intercept)
+    return _solve_few(loss, data, intercept) or _solve(loss, data, intercept)
 
 
 def solve_line(x: Any, y: Any, sample_weight: Any = None) -> Params:
@@ -157,32 +164,46 @@ def _line(
     return Params(slope[None], bias)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _solve(loss: Loss, data: Dataset, intercept: bool) -> Solution:
+def _solve_few(loss: Loss, data: Dataset, intercept: bool) -> Solution | None:
+    """By NumPy; None where JAX must: traced, many, on an accelerator, or no finite minimum."""
+    k = data.y.shape[1] if data.y.ndim == 2 else 1
+    size = data.X.shape[0] * (data.X.shape[1] + 1) * k
+    return by_numpy(_solve_squares, loss, data, intercept, size=size)
+
+
+def _solve_squares(loss: Loss, data: Dataset, intercept: bool) -> Solution:
+    xp = namespace_of(data.X)
     columns, per_square, strength, _ = as_squares(loss, data)
-    fixed, fixed_strength = lax.stop_gradient((columns, strength))
+    fixed, fixed_strength = held((columns, strength))
     factored, h = factors(fixed, fixed_strength, intercept=intercept)
     (theta, low), left = corrected(factored, h, fixed, intercept=intercept)
-    theta = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, theta)
-    of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
-    theta = differentiable_minimum(theta, factored, columns, of_strength, intercept)
+    theta = xp.where(xp.isnan(mean_divisor(data)), xp.nan, theta)
+    if not is_on_host(theta):
+        of_strength = jnp.zeros((), data.X.dtype) if strength is None else strength
+        theta = differentiable_minimum(theta, factored, columns, of_strength, intercept)
     params = params_of(factored.rows, (theta, low), data, intercept)
     squares = squares_at(columns, factored.rows, theta)
     unit = factored.rows.y.unit
     # The loss is quadratic: above its least value by half of gradient H⁻¹ gradient.
-    gap = lax.stop_gradient(per_square * jnp.sum(left * left * unit * unit))
+    gap = held(per_square * xp.sum(left * left * unit * unit))
+    # Of an exact fit this is left, squares of roundings of what the parameters explain.
+    explained = xp.sum(xp.sum(h * h, axis=0) * unit * unit)
+    rounding = jnp.finfo(h.dtype).eps * per_square * explained
     value = per_square * squares + loss.penalty(params)
     return Solution(
         params=params,
         value=value,
         gap=gap,
         unique=factored.rank == data.X.shape[1],
-        status=status_of(value, gap, jnp.zeros_like(gap)),
-        num_iterations=jnp.zeros((), jnp.int32),
+        status=status_of(value, gap, held(rounding)),
+        num_iterations=xp.zeros((), xp.int32),
         rank=factored.rank,
         condition_number=factored.condition_number(),
         singular_values=factored.s,
     )
+
+
+_solve = jax.jit(_solve_squares, static_argnums=2)
 
 
 def _solve_without_squares(loss: Loss, data: Dataset, intercept: bool) -> Solution:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from linreg_jax._conversion import as_numeric
+from linreg_jax._host import by_numpy, namespace_of
 from linreg_jax._inference.arguments import (
     COVARIANCES,
     OF_QUANTILES,
@@ -27,7 +28,7 @@ from linreg_jax._inference.scores import estimate_by_scores
 from linreg_jax._kernels import matmul, on_device, placed
 from linreg_jax._loss import Loss, example_weights
 from linreg_jax._minimum.requirements import is_solvable
-from linreg_jax._typing import Array, Float
+from linreg_jax._typing import AnyArray, Array, Float
 from linreg_jax._validation import flag, is_between_0_and_1, shape_text, shown, single_setting
 from linreg_jax.dataset import Dataset, check_dataset
 from linreg_jax.exact import solve
@@ -138,8 +139,9 @@ def inference_of(
 ) -> Inference:
     """The `Inference` of an `Estimate`; `single`: of one target, y [n]."""
     quantile = t_quantile(level, found.reference_degrees)
-    level = on_device(level, found.theta.dtype)
-    return _assemble(found, quantile, level, intercept=intercept, single=single)
+    arguments = found, quantile, on_device(level, found.theta.dtype), intercept, single
+    few = by_numpy(_assembled, *arguments, size=found.covariance.size, or_nan=True)
+    return _assemble(*arguments) if few is None else few
 
 
 def _estimate(
@@ -162,16 +164,15 @@ def _estimate(
     return estimate_by_scores(loss, data, fit, found, codes, intercept, kind, precision)
 
 
-@functools.partial(jax.jit, static_argnames=("intercept", "single"))
-def _assemble(
-    found: Estimate, quantile: Array, level: Array, *, intercept: bool, single: bool
+def _assembled(
+    found: Estimate, quantile: AnyArray, level: AnyArray, intercept: bool, single: bool
 ) -> Inference:
-    theta = found.theta
-    error = jnp.sqrt(jnp.diagonal(found.covariance, axis1=1, axis2=2)).T
+    theta, xp = found.theta, namespace_of(found.theta)
+    error = xp.sqrt(xp.diagonal(found.covariance, axis1=1, axis2=2)).T
     statistic = theta / error
     half = quantile * error
 
-    def as_params(table: Array) -> Params:
+    def as_params(table: AnyArray) -> Params:
         table = table[:, 0] if single else table
         return Params(table[1:], table[0]) if intercept else Params(table, None)
 
@@ -191,6 +192,9 @@ def _assemble(
         level=level,
         **numbers,
     )
+
+
+_assemble = jax.jit(_assembled, static_argnums=(3, 4))
 
 
 def predict_interval(

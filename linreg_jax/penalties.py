@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linreg_jax._pytrees import Pytree
-from linreg_jax._typing import Array, Float
+from linreg_jax._typing import AnyArray, Array, Float
 from linreg_jax._validation import is_not_negative, is_positive, scalar_setting
 
 
@@ -105,9 +105,9 @@ class Penalty(Pytree):
         """What makes it, `ridge`."""
         return type(self).__name__.lower()
 
-    def __call__(self, weights: Float[Array, " d *k"]) -> Float[Array, ""]:
+    def __call__(self, weights: Float[AnyArray, " d *k"]) -> Float[AnyArray, ""]:
         """[] the penalty of weights [d] or [d, k]."""
-        return self.strength * jnp.sum(self.rho(weights))
+        return self.strength * self.rho(weights).sum()
 
     def gradient(self, weights: Float[Array, " d *k"]) -> Float[Array, " d *k"]:
         """[d] or [d, k] the derivative by hand, shaped as the weights."""

@@ -1,14 +1,13 @@
 """The curvatures of a loss on its data, and how large its numbers grow along each."""
 
-import jax.numpy as jnp
-
 from linreg_jax._algebra.linalg import ScaledColumns, graded_svd, map_blocks
 from linreg_jax._algebra.quadratic import penalty_curvature, quadratic, require_curvature
 from linreg_jax._arithmetic.blocks import by_parts
 from linreg_jax._arithmetic.division import nonzero
+from linreg_jax._host import namespace_of
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
-from linreg_jax._typing import Array, Bool, Float, Int
+from linreg_jax._typing import AnyArray, Bool, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers
 
 _BLOCK_ROWS = 1024
@@ -18,35 +17,40 @@ _INVOLVED = 0.01
 
 def of_equal_columns(
     columns: ScaledColumns, intercept: bool
-) -> tuple[Float[Array, ""], Bool[Array, " d"]]:
+) -> tuple[Float[AnyArray, ""], Bool[AnyArray, " d"]]:
     """The condition number of centred features of equal length, and which make up others."""
-    in_rank = jnp.arange(columns.singular_values.shape[0]) < columns.rank
+    xp = namespace_of(columns.Vt)
+    in_rank = xp.arange(columns.singular_values.shape[0]) < columns.rank
     # How much of feature j lies in the directions without any curvature: 1 - Σ_i Vt[i, j]².
-    lost = 1 - jnp.sum(jnp.where(in_rank[:, None], columns.Vt, 0) ** 2, axis=0)
+    lost = 1 - xp.sum(xp.where(in_rank[:, None], columns.Vt, 0) ** 2, axis=0)
     largest = columns.singular_values[0]
-    smallest = jnp.min(jnp.where(in_rank, columns.singular_values, jnp.inf))
+    smallest = xp.min(xp.where(in_rank, columns.singular_values, xp.inf))
     if intercept:
-        largest, smallest = jnp.maximum(largest, 1), jnp.minimum(smallest, 1)
+        largest, smallest = xp.maximum(largest, 1), xp.minimum(smallest, 1)
     return (largest / smallest) ** 2, lost > _INVOLVED**2
 
 
 def curvatures_of(
-    loss: Loss, data: Dataset, R: Float[Array, "q p_and_k"], rank: Int[Array, ""], intercept: bool
-) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
+    loss: Loss,
+    data: Dataset,
+    R: Float[AnyArray, "q p_and_k"],
+    rank: Int[AnyArray, ""],
+    intercept: bool,
+) -> tuple[Float[AnyArray, " p"], Float[AnyArray, " p"]]:
     """Curvatures, largest first, and the largest number in the loss along each; 0 for a bound."""
-    p = data.X.shape[1] + int(intercept)
+    xp, p = namespace_of(R), data.X.shape[1] + int(intercept)
     F, z, _ = quadratic(loss, data, R)
     U, s, Vt = graded_svd(F)
-    s = jnp.where(jnp.arange(s.shape[0]) < rank, s, 0)
+    s = xp.where(xp.arange(s.shape[0]) < rank, s, 0)
     padding = (0, p - s.shape[0])
-    curvatures = jnp.pad(s * s, padding)
+    curvatures = xp.pad(s * s, padding)
     if not loss.smooth_part.is_quadratic_in_params:
-        return curvatures, jnp.zeros_like(curvatures)
+        return curvatures, xp.zeros_like(curvatures)
     size = _overflow_size(data, require_curvature(loss), U, s, Vt, z, intercept)
-    return curvatures, jnp.pad(size, padding)
+    return curvatures, xp.pad(size, padding)
 
 
-def curvature_anywhere(loss: Loss, intercept: bool) -> Float[Array, ""] | float:
+def curvature_anywhere(loss: Loss, intercept: bool) -> Float[AnyArray, ""] | float:
     """[] what the curvature nowhere falls below.
 
     Far from the targets nothing is left of it but that of the penalties, which spare the bias.
@@ -60,30 +64,30 @@ def curvature_anywhere(loss: Loss, intercept: bool) -> Float[Array, ""] | float:
 
 def _overflow_size(
     data: Dataset,
-    curvature: Float[Array, ""] | float,
-    U: Float[Array, "q m"],
-    s: Float[Array, " m"],
-    Vt: Float[Array, "m p"],
-    z: Float[Array, "q k"],
+    curvature: Float[AnyArray, ""] | float,
+    U: Float[AnyArray, "q m"],
+    s: Float[AnyArray, " m"],
+    Vt: Float[AnyArray, "m p"],
+    z: Float[AnyArray, "q k"],
     intercept: bool,
-) -> Float[Array, " m"]:
+) -> Float[AnyArray, " m"]:
     """[m] the largest number in the loss along each eigenvector, at parameters 0.
 
     It is rho of the largest residual, or the whole loss where that is a sum.
     """
-    start = matmul(U.T, z)  # [m, k]
+    xp, start = namespace_of(U), matmul(U.T, z)  # [m, k]
     vectors = Vt.T
 
-    def largest_residual(block: Dataset) -> Float[Array, " m"]:
+    def largest_residual(block: Dataset) -> Float[AnyArray, " m"]:
         moved = matmul(block.X, vectors[int(intercept) :])
         if intercept:
             moved = moved + bias_multipliers(block)[:, None] * vectors[:1]
-        return jnp.max(jnp.abs(moved), axis=0)
+        return xp.max(xp.abs(moved), axis=0)
 
-    def of_part(part: Dataset) -> Float[Array, " m"]:
-        return jnp.max(map_blocks(largest_residual, part, _BLOCK_ROWS), axis=0)
+    def of_part(part: Dataset) -> Float[AnyArray, " m"]:
+        return xp.max(map_blocks(largest_residual, part, _BLOCK_ROWS), axis=0)
 
-    per_unit = jnp.max(by_parts(of_part, data._replace(total_weight=None)), axis=0)
-    distance = jnp.max(jnp.abs(start), axis=1) / nonzero(s)
+    per_unit = xp.max(by_parts(of_part, data._replace(total_weight=None)), axis=0)
+    distance = xp.max(xp.abs(start), axis=1) / nonzero(s)
     rho = curvature / 2 * (per_unit * distance) ** 2
-    return jnp.where(s > 0, jnp.maximum(rho, jnp.sum(start * start, axis=1) / 2), 0)
+    return xp.where(s > 0, xp.maximum(rho, xp.sum(start * start, axis=1) / 2), 0)

@@ -5,12 +5,13 @@ As in `least_squares`, theta is [d + 1, k] with the bias last, about the origin 
 """
 
 import jax.numpy as jnp
-from jax import Array, lax
 
 from linreg_jax._algebra.least_squares import Factors, minus_gradient, rows_and_residuals
 from linreg_jax._algebra.linalg import Centring
 from linreg_jax._arithmetic.centring import Centre
 from linreg_jax._arithmetic.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
+from linreg_jax._host import namespace_of, while_loop
+from linreg_jax._typing import AnyArray
 from linreg_jax.dataset import Dataset
 
 _MOST_CORRECTIONS = 10
@@ -33,40 +34,41 @@ def refined_inverse(factored: Factors, data: Dataset, *, intercept: bool) -> Pai
       intercept: whether there is a bias; else its row and column are 0.
     """
     n, p = data.X.shape[0], data.X.shape[1] + 1
-    dtype = data.X.dtype
-    identity = jnp.eye(p, dtype=dtype).at[-1, -1].set(float(intercept))
-    zero = jnp.zeros(p, dtype)
+    xp, dtype = namespace_of(data.X), data.X.dtype
+    identity = xp.diag(xp.asarray([1.0] * (p - 1) + [float(intercept)], dtype))
+    zero = xp.zeros(p, dtype)
     at_rest = factored._replace(
-        rows=factored.rows._replace(y=Centre(jnp.ones(p, dtype), zero, zero, zero > 0))
+        rows=factored.rows._replace(y=Centre(xp.ones(p, dtype), zero, zero, zero > 0))
     )
-    without_targets = data._replace(y=jnp.zeros((n, p), dtype))
+    without_targets = data._replace(y=xp.zeros((n, p), dtype))
     eps = jnp.finfo(dtype).eps
 
     def correct(state: tuple) -> tuple:
         Z, last, count, _ = state
         missing = identity + minus_gradient(without_targets, at_rest, Z, intercept=intercept)
         h = factored.forward(missing)
-        size = jnp.linalg.norm(h, axis=0)
+        size = xp.linalg.norm(h, axis=0)
         better = size < last / 2
-        change = jnp.where(better[None], factored.back(h), 0)
-        Z = add_pairs(Z, (change, jnp.zeros_like(change)))
-        left = size * (size / jnp.where(last > 0, last, 1))
-        more = jnp.any(better & (left > eps * first))
-        return Z, jnp.where(better, size, last), count + 1, more
+        change = xp.where(better[None], factored.back(h), 0)
+        Z = add_pairs(Z, (change, xp.zeros_like(change)))
+        left = size * (size / xp.where(last > 0, last, 1))
+        more = xp.any(better & (left > eps * first))
+        return Z, xp.where(better, size, last), count + 1, more
 
     h = factored.forward(identity)
-    first = jnp.linalg.norm(h, axis=0)
+    first = xp.linalg.norm(h, axis=0)
     start = factored.back(h)
     more = factored.condition_number() > _WELL_CONDITIONED
-    Z, *_ = lax.while_loop(
+    Z, *_ = while_loop(
         lambda state: state[-1] & (state[-2] < _MOST_CORRECTIONS),
         correct,
-        ((start, jnp.zeros_like(start)), first, 0, more),
+        ((start, xp.zeros_like(start)), first, 0, more),
+        like=start,
     )
     return Z
 
 
-def exact_residuals(factored: Factors, theta: Pair, block: Dataset, *, intercept: bool) -> Array:
+def exact_residuals(factored: Factors, theta: Pair, block: Dataset, *, intercept: bool) -> AnyArray:
     """[B, k] D_y - A theta of some rows, in the units of y, rounded once.
 
     Args:
@@ -79,31 +81,32 @@ def exact_residuals(factored: Factors, theta: Pair, block: Dataset, *, intercept
     return r_high + r_low
 
 
-def inverse_in_units(rows: Centring, Z: Pair, *, intercept: bool) -> Array:
+def inverse_in_units(rows: Centring, Z: Pair, *, intercept: bool) -> AnyArray:
     """[p, p] Z in the units of X and about 0, the bias first where there is an intercept."""
-    ratio = 1 / rows.X.unit
+    xp, ratio = namespace_of(rows.X.unit), 1 / rows.X.unit
     on_weights = Z[0][:-1, :-1] * ratio[:, None] * ratio[None, :]
     if not intercept:
         return on_weights
-    t = jnp.concatenate([-rows.X.origin, jnp.ones_like(ratio[:1])])
-    zeros = jnp.zeros_like(Z[0])
-    products = add_product((zeros, zeros), jnp.broadcast_to(t[None, :], zeros.shape), *Z)
+    t = xp.concatenate([-rows.X.origin, xp.ones_like(ratio[:1])])
+    zeros = xp.zeros_like(Z[0])
+    products = add_product((zeros, zeros), xp.broadcast_to(t[None, :], zeros.shape), *Z)
     u = sum_pairs(products, axis=1)
     bias, _ = sum_pairs(add_product((zeros[0], zeros[0]), t, *u), axis=0)
     beside = u[0][:-1] * ratio
-    first = jnp.concatenate([bias[None], beside])
-    below = jnp.concatenate([beside[:, None], on_weights], axis=1)
-    return jnp.concatenate([first[None], below])
+    first = xp.concatenate([bias[None], beside])
+    below = xp.concatenate([beside[:, None], on_weights], axis=1)
+    return xp.concatenate([first[None], below])
 
 
-def params_in_units(rows: Centring, theta: Pair, *, intercept: bool) -> Array:
+def params_in_units(rows: Centring, theta: Pair, *, intercept: bool) -> AnyArray:
     """[p, k] theta in the units of X and y and about 0, the bias first where there is one."""
     weights = theta[0][:-1] * (rows.y.unit[None, :] / rows.X.unit[:, None])
     if not intercept:
         return weights
+    xp = namespace_of(theta[0])
     high, low = (part[:-1] for part in theta)
-    zeros = jnp.zeros_like(high)
+    zeros = xp.zeros_like(high)
     products = add_product((zeros, zeros), -rows.X.origin[:, None], high, low)
     at_zero = add_pairs(sum_pairs(products, axis=0), two_sum(theta[0][-1], rows.y.origin))
     bias = (at_zero[0] + (at_zero[1] + theta[1][-1])) * rows.y.unit
-    return jnp.concatenate([bias[None], weights])
+    return xp.concatenate([bias[None], weights])

@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+import numpy as np
 
 from linreg_jax._algebra.linalg import Centring, centred_factor, fold_blocks, scale_columns
 from linreg_jax._arithmetic.blocks import by_parts
 from linreg_jax._arithmetic.centring import without_zero_weight
 from linreg_jax._arithmetic.double_word import Pair, add_pairs, add_product, sum_pairs, two_sum
+from linreg_jax._host import column_at, fori_loop, is_on_host, namespace_of, while_loop
 from linreg_jax._kernels import matmul
+from linreg_jax._typing import AnyArray
 from linreg_jax.dataset import Dataset, bias_multipliers
 from linreg_jax.model import Params
 
@@ -45,41 +47,46 @@ class Factors(NamedTuple):
     """
 
     rows: Centring
-    R00: Array
-    R0: Array
-    root: Array
-    s: Array
-    Vt: Array
-    length: Array
-    rest: Array
-    rank: Array
-    shortest: Array
+    R00: AnyArray
+    R0: AnyArray
+    root: AnyArray
+    s: AnyArray
+    Vt: AnyArray
+    length: AnyArray
+    rest: AnyArray
+    rank: AnyArray
+    shortest: AnyArray
 
-    def divided(self, h: Array) -> Array:
+    def divided(self, h: AnyArray) -> AnyArray:
         """h [p, k] over the singular values, 0 where they count as 0."""
-        positive = (jnp.arange(self.s.shape[0]) < self.rank)[:, None]
-        return jnp.where(positive, h / jnp.where(positive, self.s[:, None], 1), 0)
+        xp = namespace_of(h)
+        positive = (xp.arange(self.s.shape[0]) < self.rank)[:, None]
+        return xp.where(positive, h / xp.where(positive, self.s[:, None], 1), 0)
 
-    def condition_number(self) -> Array:
+    def condition_number(self) -> AnyArray:
         """[] largest over smallest singular value that is not 0; 1 if all are."""
-        positive = jnp.arange(self.s.shape[0]) < self.rank
-        smallest = jnp.min(jnp.where(positive, self.s, jnp.inf))
-        return jnp.where(self.rank > 0, self.s[0] / smallest, 1)
+        xp = namespace_of(self.s)
+        positive = xp.arange(self.s.shape[0]) < self.rank
+        smallest = xp.min(xp.where(positive, self.s, jnp.inf))
+        return xp.where(self.rank > 0, self.s[0] / smallest, 1)
 
-    def forward(self, gradient: Array) -> Array:
+    def forward(self, gradient: AnyArray) -> AnyArray:
         """R⁻ᵀ gradient: [d + 1, k] -> h [1 + p, k]."""
+        xp = namespace_of(gradient)
         h0 = gradient[-1] / self.R00
-        g = gradient[:-1] - jnp.outer(self.rows.X.mean, gradient[-1]) - jnp.outer(self.R0, h0)
-        return jnp.concatenate([h0[None], self.divided(matmul(self.shortest.T, g))])
+        g = gradient[:-1] - xp.outer(self.rows.X.mean, gradient[-1]) - xp.outer(self.R0, h0)
+        return xp.concatenate([h0[None], self.divided(matmul(self.shortest.T, g))])
 
-    def back(self, h: Array) -> Array:
+    def back(self, h: AnyArray) -> AnyArray:
         """R⁻¹ h: [1 + p, k] -> theta [d + 1, k], the shortest weights where there are several."""
         weights = matmul(self.shortest, self.divided(h[1:]))
         bias = (h[0] - matmul(self.R0, weights)) / self.R00 - matmul(self.rows.X.mean, weights)
-        return jnp.concatenate([weights, bias[None]])
+        return namespace_of(h).concatenate([weights, bias[None]])
 
 
-def factors(data: Dataset, strength: Array | None, *, intercept: bool) -> tuple[Factors, Array]:
+def factors(
+    data: Dataset, strength: AnyArray | None, *, intercept: bool
+) -> tuple[Factors, AnyArray]:
     """`(Factors, h)`, h [1 + p, k] being R theta at the minimum, less the targets' mean.
 
     Args:
@@ -87,48 +94,52 @@ def factors(data: Dataset, strength: Array | None, *, intercept: bool) -> tuple[
       strength: [] of the ridge, in units of Σ sample_weight r² + strength Σ weights²; None: 0.
       intercept: whether there is a bias.
     """
-    d = data.X.shape[1]
+    xp, d = namespace_of(data.X), data.X.shape[1]
     rows, R = centred_factor(data, intercept=intercept, least_rows=1 + int(intercept))
     if not intercept:
-        R = jnp.pad(R, ((1, 0), (1, 0)))  # as with a bias that multiplies 0
+        R = xp.pad(R, ((1, 0), (1, 0)))  # as with a bias that multiplies 0
     F, z = R[1:, 1 : d + 1], R[1:, d + 1 :]
-    root, beyond = jnp.zeros_like(rows.X.unit), jnp.zeros_like(z[0])
+    root, beyond = xp.zeros_like(rows.X.unit), xp.zeros_like(z[0])
     if strength is not None:  # its squares are d more rows
-        root = jnp.sqrt(strength) / rows.X.unit
-        more = jnp.concatenate([jnp.diag(root), jnp.zeros((d, z.shape[1]), z.dtype)], axis=1)
-        stacked = jnp.concatenate([jnp.concatenate([F, z], axis=1), more])
-        triangle = jnp.linalg.qr(stacked, mode="r")
+        root = xp.sqrt(strength) / rows.X.unit
+        more = xp.concatenate([xp.diag(root), xp.zeros((d, z.shape[1]), z.dtype)], axis=1)
+        stacked = xp.concatenate([xp.concatenate([F, z], axis=1), more])
+        triangle = xp.linalg.qr(stacked, mode="r")
         F, z = triangle[:d, :d], triangle[:d, d:]
-        beyond = jnp.sum(triangle[d:, d:] * triangle[d:, d:], axis=0)
+        beyond = xp.sum(triangle[d:, d:] * triangle[d:, d:], axis=0)
     length, U, s, Vt, rank = scale_columns(F)
-    R00 = jnp.where(R[0, 0] != 0, R[0, 0], 1)
-    h = jnp.concatenate([R[:1, d + 1 :], matmul(U.T, z)])
-    varies = jnp.any(F != 0, axis=0)
-    shortest = jnp.where(varies[:, None], _shortest(length, Vt, rank, rows.X.unit), 0)
-    Vt = jnp.where(varies[None, :], Vt, 0)
+    R00 = xp.where(R[0, 0] != 0, R[0, 0], 1)
+    h = xp.concatenate([R[:1, d + 1 :], matmul(U.T, z)])
+    varies = xp.any(F != 0, axis=0)
+    shortest = xp.where(varies[:, None], _shortest(length, Vt, rank, rows.X.unit), 0)
+    Vt = xp.where(varies[None, :], Vt, 0)
     left = z - matmul(U, h[1:])
-    rest = jnp.sum(left * left, axis=0) + beyond
+    rest = xp.sum(left * left, axis=0) + beyond
     return Factors(rows, R00, R[0, 1 : d + 1], root, s, Vt, length, rest, rank, shortest), h
 
 
-def _shortest(length: Array, Vt: Array, rank: Array, unit: Array) -> Array:
+def _shortest(length: AnyArray, Vt: AnyArray, rank: AnyArray, unit: AnyArray) -> AnyArray:
     """[d, p] from v to the shortest weights with Vt[:rank] diag(length) weights = v[:rank].
 
     Shortest as X has its units: what is made short is weights / unit.
     """
     p, d = Vt.shape
     # With M = diag(length unit) Vt[:rank]ᵀ = Q T, the shortest weights / unit are Q T⁻ᵀ v[:rank].
+    xp = namespace_of(Vt)
     scale = length * unit
-    largest = jnp.max(scale)
-    Q, T = jnp.linalg.qr((scale / largest)[:, None] * Vt.T)
-    counts = (jnp.arange(p) < rank)[None, :]
-    identity = jnp.eye(p, dtype=T.dtype)
-    inverse = jax.scipy.linalg.solve_triangular(jnp.where(counts, T, identity), identity)
-    shortest = matmul(Q, jnp.where(counts, inverse, 0).T) / largest * unit[:, None]
-    return jnp.where(rank == d, Vt.T / length[:, None], shortest)
+    largest = xp.max(scale)
+    Q, T = xp.linalg.qr((scale / largest)[:, None] * Vt.T)
+    counts = (xp.arange(p) < rank)[None, :]
+    identity = xp.eye(p, dtype=T.dtype)
+    solve = np.linalg.solve if is_on_host(T) else jax.scipy.linalg.solve_triangular
+    inverse = solve(xp.where(counts, T, identity), identity)
+    shortest = matmul(Q, xp.where(counts, inverse, 0).T) / largest * unit[:, None]
+    return xp.where(rank == d, Vt.T / length[:, None], shortest)
 
 
-def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> tuple[Pair, Array]:
+def corrected(
+    factors: Factors, h: AnyArray, data: Dataset, *, intercept: bool
+) -> tuple[Pair, AnyArray]:
     """theta at the minimum, from h: R⁻¹ h, then (RᵀR)⁻¹ gradient added to it.
 
     Returns:
@@ -141,28 +152,29 @@ def corrected(factors: Factors, h: Array, data: Dataset, *, intercept: bool) -> 
 
     Source: Björck 1967, BIT 7, for refinement with residuals of more digits.
     """
-    eps = jnp.finfo(h.dtype).eps
+    eps, xp = jnp.finfo(h.dtype).eps, namespace_of(h)
     condition_number = factors.condition_number()
 
     def correct(state: tuple) -> tuple:
         theta, last, _, count, _ = state
         gradient = minus_gradient(data, factors, theta, intercept=intercept)
         h = factors.forward(gradient)
-        size = jnp.linalg.norm(h, axis=0)
+        size = xp.linalg.norm(h, axis=0)
         better = size < last / 2
-        change = jnp.where(better[None], factors.back(h), 0)
-        theta = add_pairs(theta, (change, jnp.zeros_like(change)))
+        change = xp.where(better[None], factors.back(h), 0)
+        theta = add_pairs(theta, (change, xp.zeros_like(change)))
         # The next would be smaller than this one by as much as this one than the last. To eps², not
         # eps: a weight that moves the predictions by little deserves all its digits too.
-        left = size * (size / jnp.where(last > 0, last, 1)) * condition_number
-        more = jnp.any(better & (left > eps * eps * first))
-        return theta, jnp.where(better, size, last), size, count + 1, more
+        left = size * (size / xp.where(last > 0, last, 1)) * condition_number
+        more = xp.any(better & (left > eps * eps * first))
+        return theta, xp.where(better, size, last), size, count + 1, more
 
-    first = jnp.linalg.norm(h, axis=0)
-    uncorrected = factors.back(h).at[-1].add(factors.rows.y.mean)
-    state = ((uncorrected, jnp.zeros_like(uncorrected)), first, first, 0, jnp.array(True))
-    theta, _, left, *_ = lax.while_loop(
-        lambda state: state[-1] & (state[-2] < _MOST_CORRECTIONS), correct, state
+    first = xp.linalg.norm(h, axis=0)
+    uncorrected = factors.back(h)
+    uncorrected = xp.concatenate([uncorrected[:-1], uncorrected[-1:] + factors.rows.y.mean[None]])
+    state = ((uncorrected, xp.zeros_like(uncorrected)), first, first, 0, xp.array(True))
+    theta, _, left, *_ = while_loop(
+        lambda state: state[-1] & (state[-2] < _MOST_CORRECTIONS), correct, state, like=h
     )
     return theta, left
 
@@ -177,34 +189,35 @@ def rows_and_residuals(
     A, D_y = _differences(rows, block, intercept)
     high, low = theta
 
-    def subtract(j: Array, r: Pair) -> Pair:
-        column, column_low = (lax.dynamic_slice_in_dim(a, j, 1, axis=1) for a in A)
+    def subtract(j: AnyArray, r: Pair) -> Pair:
+        column, column_low = (column_at(a, j) for a in A)
         total, lost = add_product(r, column, -high[j][None, :], -low[j][None, :])
         return total, lost - column_low * high[j][None, :]
 
-    return A, lax.fori_loop(0, high.shape[0], subtract, D_y)
+    return A, fori_loop(high.shape[0], subtract, D_y, like=high)
 
 
 def _differences(rows: Centring, block: Dataset, intercept: bool) -> tuple[Pair, Pair]:
     """[D b] of a block of rows, and D_y: pairs of [B, d + 1] and [B, k]."""
     s, X, y = block.sample_weight, block.X, block.y
+    xp = namespace_of(X)
     if s is not None:
         X, y = without_zero_weight(X, s), without_zero_weight(y, s)
     D, D_y = (
         centre.exact_differences(columns, block.bias_column)
         if intercept
-        else (centre.scaled(columns), jnp.zeros_like(columns))
+        else (centre.scaled(columns), xp.zeros_like(columns))
         for centre, columns in ((rows.X, X), (rows.y, y))
     )
     b = bias_multipliers(block)[:, None]
     high, low = (
-        jnp.concatenate([columns, last], axis=1)
-        for columns, last in zip(D, (b, jnp.zeros_like(b)), strict=True)
+        xp.concatenate([columns, last], axis=1)
+        for columns, last in zip(D, (b, xp.zeros_like(b)), strict=True)
     )
     return (high, low), D_y
 
 
-def minus_gradient(data: Dataset, factors: Factors, theta: Pair, *, intercept: bool) -> Array:
+def minus_gradient(data: Dataset, factors: Factors, theta: Pair, *, intercept: bool) -> AnyArray:
     """[D b]ᵀ S (D_y - [D b] theta) less the ridge's pull: [d + 1, k], rounded once.
 
     D and D_y are the differences of X and y from their origins. They, the residuals and the sums
@@ -217,7 +230,7 @@ def minus_gradient(data: Dataset, factors: Factors, theta: Pair, *, intercept: b
       theta: a pair of [d + 1, k].
       intercept: whether the bias has a gradient.
     """
-    rows = factors.rows
+    rows, xp = factors.rows, namespace_of(data.X)
     d, k = data.X.shape[1], data.y.shape[1]
     block_rows = max(64, min(1024, 2**16 // ((d + 1) * k)))
 
@@ -225,21 +238,22 @@ def minus_gradient(data: Dataset, factors: Factors, theta: Pair, *, intercept: b
         s = block.sample_weight
         (A, A_low), r = rows_and_residuals(rows, theta, block, intercept=intercept)
         if s is not None:
-            zero = jnp.zeros_like(block.y)
+            zero = xp.zeros_like(block.y)
             r = add_product((zero, zero), s[:, None], *r)
         r_high, r_low = two_sum(*r)
         sums, lost = add_product(total, A[:, :, None], r_high[:, None, :], r_low[:, None, :])
         return sums, lost + A_low[:, :, None] * r_high[:, None, :]
 
     def of_part(part: Dataset) -> Pair:
-        zeros = jnp.zeros((min(part.X.shape[0], block_rows), d + 1, k), data.X.dtype)
+        num_rows = part.X.shape[0] if is_on_host(part.X) else min(part.X.shape[0], block_rows)
+        zeros = xp.zeros((num_rows, d + 1, k), data.X.dtype)
         return sum_pairs(fold_blocks(add_block, (zeros, zeros), part, block_rows), axis=0)
 
     totals = by_parts(of_part, data._replace(total_weight=None))
     gradient, _ = sum_pairs(totals, axis=0)
     pull = (factors.root * factors.root)[:, None] * theta[0][:-1]
-    on_bias = gradient[-1:] if intercept else jnp.zeros_like(gradient[-1:])
-    return jnp.concatenate([gradient[:-1] - pull, on_bias])
+    on_bias = gradient[-1:] if intercept else xp.zeros_like(gradient[-1:])
+    return xp.concatenate([gradient[:-1] - pull, on_bias])
 
 
 def in_units_of_data(rows: Centring, theta: Pair, *, intercept: bool) -> Params:
@@ -249,8 +263,7 @@ def in_units_of_data(rows: Centring, theta: Pair, *, intercept: bool) -> Params:
     if not intercept:
         return Params(weights, None)
     high, low = (part[:-1] for part in theta)
-    products = add_product(
-        (jnp.zeros_like(high), jnp.zeros_like(high)), -rows.X.origin[:, None], high, low
-    )
+    zeros = namespace_of(high).zeros_like(high)
+    products = add_product((zeros, zeros), -rows.X.origin[:, None], high, low)
     at_zero = add_pairs(sum_pairs(products, axis=0), two_sum(theta[0][-1], rows.y.origin))
     return Params(weights, (at_zero[0] + theta[1][-1]) * rows.y.unit)

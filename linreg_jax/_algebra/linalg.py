@@ -15,11 +15,12 @@ from jax import lax
 
 from linreg_jax._arithmetic.blocks import by_parts
 from linreg_jax._arithmetic.centring import Centre, centre_of, power_of_two, without_zero_weight
+from linreg_jax._host import is_on_host, namespace_of
 from linreg_jax._kernels import matmul
-from linreg_jax._typing import Array, Float, Int
+from linreg_jax._typing import AnyArray, Array, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers
 
-Columns = TypeVar("Columns", Array, np.ndarray)
+Columns = TypeVar("Columns", AnyArray, np.ndarray)
 
 
 def target_columns(y: Columns) -> Columns:
@@ -29,12 +30,12 @@ def target_columns(y: Columns) -> Columns:
 
 def weighted_rows(
     data: Dataset,
-) -> tuple[Float[Array, " n"], Float[Array, "n d"], Float[Array, "n k"]]:
+) -> tuple[Float[AnyArray, " n"], Float[AnyArray, "n d"], Float[AnyArray, "n k"]]:
     """The rows times the square root of their weight: `(b [n], X [n, d], y [n, k])`."""
     b, X, y = bias_multipliers(data), data.X, target_columns(data.y)
     if data.sample_weight is None:
         return b, X, y
-    root = jnp.sqrt(data.sample_weight)
+    root = namespace_of(data.sample_weight).sqrt(data.sample_weight)
     return root * b, root[:, None] * X, root[:, None] * y
 
 
@@ -71,7 +72,7 @@ def map_blocks(function: Callable[[Dataset], Any], data: Dataset, block_rows: in
       What `function` returned, stacked along a new leading axis.
     """
     n = data.X.shape[0]
-    if n <= block_rows:
+    if n <= block_rows or is_on_host(data.X):
         return jax.tree.map(lambda array: array[None], function(data))
     num_blocks = -(-n // block_rows)
     return lax.map(lambda i: function(_block(data, i, block_rows)), jnp.arange(num_blocks))
@@ -82,7 +83,7 @@ def fold_blocks(
 ) -> Any:
     """`function(total, block) -> total` from `start` over the blocks, as `map_blocks` has them."""
     n = data.X.shape[0]
-    if n <= block_rows:
+    if n <= block_rows or is_on_host(data.X):
         return function(start, data)
     num_blocks = -(-n // block_rows)
     return lax.fori_loop(
@@ -96,7 +97,7 @@ def triangular_factor(
     intercept: bool = True,
     prepare: Callable[[Dataset], Dataset] | None = None,
     block_rows: int | None = None,
-) -> Float[Array, "q m"]:
+) -> Float[AnyArray, "q m"]:
     """R, upper triangular, with RᵀR = [b X y]ᵀ S [b X y]: everything a squared loss knows.
 
     Blocks of rows are factored one by one and their factors stacked and factored again, as a tree:
@@ -119,18 +120,19 @@ def triangular_factor(
         # On the CPU the QR of LAPACK is fastest in blocks so small that it starts no threads.
         block_rows = 8192 // m if m <= 64 else 8 * m
 
-    def factor_of_block(block: Dataset) -> Array:
+    def factor_of_block(block: Dataset) -> AnyArray:
         b, X, y = weighted_rows(block if prepare is None else prepare(block))
         columns = [b[:, None], X, y] if intercept else [X, y]
-        return jnp.linalg.qr(jnp.concatenate(columns, axis=1), mode="r")
+        xp = namespace_of(X)
+        return xp.linalg.qr(xp.concatenate(columns, axis=1), mode="r")
 
-    def factor_of_part(part: Dataset) -> Array:
+    def factor_of_part(part: Dataset) -> AnyArray:
         return _stacked_factor(map_blocks(factor_of_block, part, block_rows), block_rows)
 
     return _stacked_factor(by_parts(factor_of_part, data._replace(total_weight=None)), block_rows)
 
 
-def _stacked_factor(factors: Float[Array, "t p m"], block_rows: int) -> Float[Array, "q m"]:
+def _stacked_factor(factors: Float[AnyArray, "t p m"], block_rows: int) -> Float[AnyArray, "q m"]:
     """[min(q p, m), m] the factor of factors [q, p, m] stacked, of about block_rows rows a time."""
     m = factors.shape[2]
     group = max(2, block_rows // m)
@@ -158,16 +160,17 @@ class Centring(NamedTuple):
             X, y = (without_zero_weight(columns, data.sample_weight) for columns in (X, y))
         return data._replace(X=X, y=y)
 
-    def undo(self, R: Array, *, intercept: bool = True) -> Array:
+    def undo(self, R: AnyArray, *, intercept: bool = True) -> AnyArray:
         """The triangular factor of the rows as they were, from that of the centred ones.
 
         What is below its first row stays as it is, but for the units.
         """
-        unit, origin, mean, _ = (jnp.concatenate(parts) for parts in zip(*self, strict=True))
+        xp = namespace_of(R)
+        unit, origin, mean, _ = (xp.concatenate(parts) for parts in zip(*self, strict=True))
         if not intercept:
             return R * unit[None, :]
-        columns = R[:, 1:] + jnp.outer(R[:, 0], mean) + jnp.outer(R[:, 0], origin)
-        return jnp.concatenate([R[:, :1], columns * unit[None, :]], axis=1)
+        columns = R[:, 1:] + xp.outer(R[:, 0], mean) + xp.outer(R[:, 0], origin)
+        return xp.concatenate([R[:, :1], columns * unit[None, :]], axis=1)
 
 
 def centring(data: Dataset, *, intercept: bool = True) -> Centring:
@@ -180,7 +183,7 @@ def centring(data: Dataset, *, intercept: bool = True) -> Centring:
 
 def centred_factor(
     data: Dataset, *, intercept: bool = True, least_rows: int = 0
-) -> tuple[Centring, Array]:
+) -> tuple[Centring, AnyArray]:
     """How the rows of data, targets [n, k], are centred, and `triangular_factor` of them then.
 
     Args:
@@ -190,7 +193,7 @@ def centred_factor(
     """
     rows = centring(data, intercept=intercept)
     R = triangular_factor(data, intercept=intercept, prepare=rows.centred)
-    return rows, jnp.pad(R, ((0, max(least_rows - R.shape[0], 0)), (0, 0)))
+    return rows, namespace_of(R).pad(R, ((0, max(least_rows - R.shape[0], 0)), (0, 0)))
 
 
 class ScaledColumns(NamedTuple):
@@ -206,24 +209,25 @@ class ScaledColumns(NamedTuple):
       rank: [] how many singular values count as more than 0.
     """
 
-    length: Array
-    U: Array
-    singular_values: Array
-    Vt: Array
-    rank: Array
+    length: AnyArray
+    U: AnyArray
+    singular_values: AnyArray
+    Vt: AnyArray
+    rank: AnyArray
 
 
-def scale_columns(F: Float[Array, "q d"]) -> ScaledColumns:
+def scale_columns(F: Float[AnyArray, "q d"]) -> ScaledColumns:
     """`ScaledColumns` of F [q, d]."""
-    length = jnp.linalg.norm(F, axis=0)
-    length = jnp.where(length > 0, length, 1)
-    U, s, Vt = jnp.linalg.svd(F / length[None, :], full_matrices=False)
+    xp = namespace_of(F)
+    length = xp.linalg.norm(F, axis=0)
+    length = xp.where(length > 0, length, 1)
+    U, s, Vt = xp.linalg.svd(F / length[None, :], full_matrices=False)
     # Of a matrix with unit columns, this is what rounding leaves where a singular value is 0.
     smallest = 4 * F.shape[1] ** 0.5 * jnp.finfo(F.dtype).eps * s[0]
-    return ScaledColumns(length, U, s, Vt, jnp.sum(s > smallest))
+    return ScaledColumns(length, U, s, Vt, xp.sum(s > smallest))
 
 
-def graded_svd(F: Array) -> tuple[Array, Array, Array]:
+def graded_svd(F: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
     """The singular value decomposition, with the digits of singular values of very different size.
 
     With the columns in order of their length the triangular factor falls off from row to row, and
@@ -233,11 +237,10 @@ def graded_svd(F: Array) -> tuple[Array, Array, Array]:
 
     Source: Cox and Higham 1998, BIT 38, for QR with rows of different size.
     """
-    length = power_of_two(F)
-    columns = jnp.argsort(-jnp.linalg.norm(F, axis=0))
+    xp, length = namespace_of(F), power_of_two(F)
+    columns = xp.argsort(-xp.linalg.norm(F, axis=0), stable=True)
     F, length = (F / length[None, :])[:, columns], length[columns]
-    rows = jnp.argsort(-jnp.max(jnp.abs(F), axis=1))
-    Q, R = jnp.linalg.qr(F[rows])
-    U, s, Vt = jnp.linalg.svd(R * length[None, :], full_matrices=False)
-    U = jnp.zeros((F.shape[0], s.shape[0]), F.dtype).at[rows].set(matmul(Q, U))
-    return U, s, jnp.zeros_like(Vt).at[:, columns].set(Vt)
+    rows = xp.argsort(-xp.max(xp.abs(F), axis=1), stable=True)
+    Q, R = xp.linalg.qr(F[rows])
+    U, s, Vt = xp.linalg.svd(R * length[None, :], full_matrices=False)
+    return matmul(Q, U)[xp.argsort(rows)], s, Vt[:, xp.argsort(columns)]

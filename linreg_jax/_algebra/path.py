@@ -23,12 +23,16 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from linreg_jax._algebra.linalg import graded_svd
 from linreg_jax._algebra.quadratic import Quadratic
+from linreg_jax._arithmetic.division import divide
+from linreg_jax._host import namespace_of, while_loop
 from linreg_jax._kernels import matmul
+from linreg_jax._typing import AnyArray
 
 _BITS = 31  # of a number of steps
 
@@ -54,32 +58,51 @@ def descend(
       momentum: [].
       steps: [s] whole numbers.
     """
+    return descended(fixed, rank, theta, rates, momentum, steps)
+
+
+def descended(
+    fixed: Quadratic,
+    rank: AnyArray,
+    theta: AnyArray,
+    rates: AnyArray,
+    momentum: AnyArray,
+    steps: AnyArray,
+) -> tuple[AnyArray, AnyArray]:
+    """`descend` without its derivatives."""
     eigen = _eigen(fixed, rank, theta)
     moved, values = _moved(eigen, rates, momentum, steps)
-    return _at(theta, eigen[0], moved), fixed.rest + jnp.sum(values * values, axis=(0, 3)) / 2
+    return _at(theta, eigen[0], moved), fixed.rest + (values * values).sum(axis=(0, 3)) / 2
 
 
-def _eigen(fixed: Quadratic, rank: Array, theta: Array) -> tuple[Array, Array, Array]:
+def _eigen(
+    fixed: Quadratic, rank: AnyArray, theta: AnyArray
+) -> tuple[AnyArray, AnyArray, AnyArray]:
     """V [p, p], the roots s [p] of the eigenvalues, and (F V / s)ᵀ (F theta - z) [p, k]."""
     U, s, Vt = graded_svd(fixed.F)
-    s = jnp.where(jnp.arange(s.shape[0]) < rank, s, 0)
+    xp = namespace_of(s)
+    s = xp.where(xp.arange(s.shape[0]) < rank, s, 0)
     # sqrt(h) times what is left of the way, which needs no division by h.
     return Vt.T, s, matmul(U.T, matmul(fixed.F, theta) - fixed.z)
 
 
 def _moved(
-    eigen: tuple[Array, Array, Array], rates: Array, momentum: Array, steps: Array
-) -> tuple[Array, Array]:
+    eigen: tuple[AnyArray, AnyArray, AnyArray],
+    rates: AnyArray,
+    momentum: AnyArray,
+    steps: AnyArray,
+) -> tuple[AnyArray, AnyArray]:
     """How far along each eigenvector, and sqrt(h) times what is left: [p, r, s, k] each."""
     _, s, start = eigen
-    left, change = _powers(jnp.outer(s * s, rates), momentum, steps)  # [p, r, s] each
+    xp = namespace_of(s)
+    left, change = _powers(xp.outer(s * s, rates), momentum, steps)  # [p, r, s] each
     shape = (*left.shape, start.shape[1])
-    per_unit = jnp.where(s > 0, 1 / jnp.where(s > 0, s, 1), 0)
+    per_unit = divide(1.0, s)
     moved = _times(change[..., None], (per_unit[:, None] * start)[:, None, None, :], shape)
     return moved, _times(left[..., None], start[:, None, None, :], shape)
 
 
-def _at(theta: Array, V: Array, moved: Array) -> Array:
+def _at(theta: AnyArray, V: AnyArray, moved: AnyArray) -> AnyArray:
     """[p, r, s, k] the parameters after a way given along the eigenvectors."""
     along = matmul(V, moved.reshape(moved.shape[0], -1)).reshape(moved.shape)
     return theta[:, None, None, :] + along
@@ -177,7 +200,7 @@ def _divided_difference(
     return x[..., 0, 0]
 
 
-def _powers(decay: Array, momentum: Array, steps: Array) -> tuple[Array, Array]:
+def _powers(decay: AnyArray, momentum: AnyArray, steps: AnyArray) -> tuple[AnyArray, AnyArray]:
     """The upper left entry of M^t, M = [[1 - decay, -momentum], [decay, momentum]], by squaring.
 
     Everything is kept twice, as M^t and as M^t - 1. The second keeps its digits while little has
@@ -193,9 +216,11 @@ def _powers(decay: Array, momentum: Array, steps: Array) -> tuple[Array, Array]:
       `(power, power - 1)`, [p, r, s] each.
     """
 
-    def both(power: Array, minus_one: Array) -> tuple[Array, Array]:
-        early = jnp.abs(minus_one) < 0.5
-        return jnp.where(early, 1 + minus_one, power), jnp.where(early, minus_one, power - 1)
+    xp = namespace_of(decay)
+
+    def both(power: AnyArray, minus_one: AnyArray) -> tuple[AnyArray, AnyArray]:
+        early = xp.abs(minus_one) < 0.5
+        return xp.where(early, 1 + minus_one, power), xp.where(early, minus_one, power - 1)
 
     def step(carry: tuple) -> tuple:
         t, (a, a1, b, c, d, d1), (x, x1, v) = carry
@@ -203,9 +228,9 @@ def _powers(decay: Array, momentum: Array, steps: Array) -> tuple[Array, Array]:
         moved, moved1 = both(_times(a, x) + _times(b, v), x1 + _times(a1, x) + _times(b, v))
         bit = (t & 1) == 1
         state = (
-            jnp.where(bit, moved, x),
-            jnp.where(bit, moved1, x1),
-            jnp.where(bit, _times(c, x) + _times(d, v), v),
+            xp.where(bit, moved, x),
+            xp.where(bit, moved1, x1),
+            xp.where(bit, _times(c, x) + _times(d, v), v),
         )
         trace, bc = a + d, _times(b, c)
         a, a1 = both(_times(a, a) + bc, 2 * a1 + _times(a1, a1) + bc)
@@ -213,17 +238,17 @@ def _powers(decay: Array, momentum: Array, steps: Array) -> tuple[Array, Array]:
         return t >> 1, (a, a1, _times(b, trace), _times(c, trace), d, d1), state
 
     shape = (*decay.shape, steps.shape[0])
-    one, zero = jnp.ones(shape, decay.dtype), jnp.zeros(shape, decay.dtype)
+    one, zero = xp.ones(shape, decay.dtype), xp.zeros(shape, decay.dtype)
     decay = decay[:, :, None]
-    momentum = jnp.broadcast_to(momentum, decay.shape)
+    momentum = xp.broadcast_to(momentum, decay.shape)
     matrix = (1 - decay, -decay, -momentum, decay, momentum, momentum - 1)
-    start = (jnp.broadcast_to(steps, shape), matrix, (one, zero, zero))
-    _, _, (x, x1, _) = lax.while_loop(lambda carry: jnp.any(carry[0] > 0), step, start)
+    start = (xp.broadcast_to(steps, shape), matrix, (one, zero, zero))
+    _, _, (x, x1, _) = while_loop(lambda carry: xp.any(carry[0] > 0), step, start, like=decay)
     return x, x1
 
 
-def _times(a: Array, b: Array, shape: tuple[int, ...] | None = None) -> Array:
+def _times(a: AnyArray, b: AnyArray, shape: tuple[int, ...] | None = None) -> AnyArray:
     """a b, and 0 where either is 0 and the other has overflowed."""
-    shape = shape or jnp.broadcast_shapes(a.shape, b.shape)
-    a, b = jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
-    return jnp.where((a == 0) | (b == 0), 0, a * b)
+    xp, shape = namespace_of(a), shape or np.broadcast_shapes(a.shape, b.shape)
+    a, b = xp.broadcast_to(a, shape), xp.broadcast_to(b, shape)
+    return xp.where((a == 0) | (b == 0), 0, a * b)

@@ -3,14 +3,14 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
 
 from linreg_jax._algebra.linalg import ScaledColumns, scale_columns, target_columns
 from linreg_jax._arithmetic.centring import power_of_two
 from linreg_jax._arithmetic.division import nonzero
+from linreg_jax._host import held, namespace_of
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss, example_share
-from linreg_jax._typing import Array, Float, Int
+from linreg_jax._typing import AnyArray, Array, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers
 from linreg_jax.gradients import LossFunction, require_loss
 
@@ -44,7 +44,7 @@ def require_quadratic(loss: LossFunction, caller: str, *, or_absolute: bool = Fa
             )
 
 
-def require_curvature(loss: Loss) -> Float[Array, ""] | float:
+def require_curvature(loss: Loss) -> Float[AnyArray, ""] | float:
     """The bound on the curvature of rho.
 
     Raises:
@@ -60,7 +60,7 @@ def require_curvature(loss: Loss) -> Float[Array, ""] | float:
     return loss.curvature_bound
 
 
-def penalty_curvature(loss: Loss) -> Float[Array, ""] | float | None:
+def penalty_curvature(loss: Loss) -> Float[AnyArray, ""] | float | None:
     """[] the curvature that smooth penalties add for each weight, or its bound; None without any.
 
     A ridge of some strength adds twice that.
@@ -70,7 +70,7 @@ def penalty_curvature(loss: Loss) -> Float[Array, ""] | float | None:
     return sum(known[1:], known[0]) if known else None
 
 
-def absolute_strength(loss: Loss) -> Float[Array, ""] | float | None:
+def absolute_strength(loss: Loss) -> Float[AnyArray, ""] | float | None:
     """[] what multiplies the sum of the weights' sizes; None without such a penalty."""
     strengths = [penalty.strength for penalty in loss.penalties if penalty.is_absolute]
     return sum(strengths[1:], strengths[0]) if strengths else None
@@ -95,11 +95,11 @@ class Sums(NamedTuple):
 
 def as_squares(loss: Loss, data: Dataset) -> Sums:
     """The `Sums` of a squared loss with penalties that are quadratic or absolute, rho being r²."""
-    per_square = jnp.asarray(require_curvature(loss), data.X.dtype) / 2
+    per_square = namespace_of(data.X).asarray(require_curvature(loss), data.X.dtype) / 2
     return as_sums(loss, data, per_square * example_share(loss, data))
 
 
-def as_sums(loss: Loss, data: Dataset, share: Float[Array, ""]) -> Sums:
+def as_sums(loss: Loss, data: Dataset, share: Float[AnyArray, ""]) -> Sums:
     """The `Sums` of a loss with penalties that are quadratic or absolute.
 
     Args:
@@ -109,12 +109,12 @@ def as_sums(loss: Loss, data: Dataset, share: Float[Array, ""]) -> Sums:
     """
     columns = data._replace(y=target_columns(data.y))
     if data.sample_weight is not None:
-        unit = lax.stop_gradient(power_of_two(data.sample_weight)[0])
+        unit = held(power_of_two(data.sample_weight)[0])
         columns = columns._replace(sample_weight=data.sample_weight / unit)
         share = share * unit
 
-    def added(strength: Float[Array, ""] | float) -> Float[Array, ""]:
-        return jnp.asarray(strength, data.X.dtype) / nonzero(share)
+    def added(strength: Float[AnyArray, ""] | float) -> Float[AnyArray, ""]:
+        return namespace_of(data.X).asarray(strength, data.X.dtype) / nonzero(share)
 
     curvature, absolute = penalty_curvature(loss), absolute_strength(loss)
     ridge = None if curvature is None else added(curvature / 2)
@@ -137,7 +137,7 @@ class Quadratic(NamedTuple):
     rest: Float[Array, ""]
 
 
-def quadratic(loss: Loss, data: Dataset, R: Float[Array, "q p_and_k"]) -> Quadratic:
+def quadratic(loss: Loss, data: Dataset, R: Float[AnyArray, "q p_and_k"]) -> Quadratic:
     """The `Quadratic` of a loss whose rho is curvature_bound r² / 2, plus its penalties.
 
     Args:
@@ -147,19 +147,20 @@ def quadratic(loss: Loss, data: Dataset, R: Float[Array, "q p_and_k"]) -> Quadra
     """
     d, k = data.X.shape[1], target_columns(data.y).shape[1]
     p = R.shape[1] - k
-    R = jnp.sqrt(require_curvature(loss) * example_share(loss, data)) * R
+    xp = namespace_of(R)
+    R = xp.sqrt(require_curvature(loss) * example_share(loss, data)) * R
     added = penalty_curvature(loss)
     if added is not None:
-        on_weights = jnp.eye(p, p + k, dtype=R.dtype)[p - d :]
-        root = jnp.sqrt(jnp.asarray(added, R.dtype))
-        R = jnp.linalg.qr(jnp.concatenate([R, root * on_weights]), mode="r")
+        on_weights = xp.eye(p, p + k, dtype=R.dtype)[p - d :]
+        root = xp.sqrt(xp.asarray(added, R.dtype))
+        R = xp.linalg.qr(xp.concatenate([R, root * on_weights]), mode="r")
     left = R[p:, p:]
-    return Quadratic(R[:p, :p], R[:p, p:], jnp.sum(left * left) / 2)
+    return Quadratic(R[:p, :p], R[:p, p:], xp.sum(left * left) / 2)
 
 
 def determined(
-    loss: Loss, R: Float[Array, "q p_and_k"], d: int, *, intercept: bool
-) -> tuple[ScaledColumns, Int[Array, ""]]:
+    loss: Loss, R: Float[AnyArray, "q p_and_k"], d: int, *, intercept: bool
+) -> tuple[ScaledColumns, Int[AnyArray, ""]]:
     """The centred features with columns of length 1, and how many parameters are determined.
 
     Args:
@@ -168,12 +169,12 @@ def determined(
       d: features.
       intercept: whether the bias's column comes first.
     """
-    p = d + int(intercept)
+    xp, p = namespace_of(R), d + int(intercept)
     columns = scale_columns(R[p - d : p, p - d : p])
     has_bias = (R[0, 0] != 0).astype(columns.rank.dtype) if intercept else 0
     rank, added = columns.rank + has_bias, penalty_curvature(loss)
     if added is not None:
-        rank = jnp.where(jnp.asarray(added) > 0, d + has_bias, rank)
+        rank = xp.where(xp.asarray(added) > 0, d + has_bias, rank)
     return columns, rank
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from jax import Array, lax
 
 from linreg_jax._arithmetic.double_word import add_pairs
+from linreg_jax._host import is_on_host
 from linreg_jax._kernels import devices_of
 
 # An accelerator's block: each turn of a loop costs it as much time as reading megabytes.
 _ACCELERATOR_BYTES = 2**25
+_HOST_ROWS = 128  # NumPy adds up the rows of a block one by one
 
 
 def sum_over_blocks(
@@ -42,6 +44,9 @@ def sum_over_blocks(
       The pytree of sums.
     """
 
+    if is_on_host(jax.tree.leaves(rows)[0]):
+        return _sum_by_numpy(term, rows)
+
     def reduce(block_rows: int) -> Callable[[Any], Any]:
         def of_parts(rows: Any) -> Any:
             sums = by_parts(lambda part: _sum_here(term, part, block_rows), rows)
@@ -63,6 +68,9 @@ def max_over_blocks(
       term: block -> pytree of arrays; `block` is like `rows`, with fewer rows.
       rows, cache_bytes, most_rows: as for `sum_over_blocks`.
     """
+
+    if is_on_host(jax.tree.leaves(rows)[0]):
+        return term(rows)
 
     def reduce(block_rows: int) -> Callable[[Any], Any]:
         def of_parts(rows: Any) -> Any:
@@ -106,6 +114,15 @@ def by_parts(function: Callable[[Any], Any], rows: Any) -> Any:
     if parts == 1:
         return jax.tree.map(lambda array: array[None], function(rows))
     return jax.vmap(function)(jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), rows))
+
+
+def _sum_by_numpy(term: Callable[[Any], Any], rows: Any) -> Any:
+    n = jax.tree.leaves(rows)[0].shape[0]
+    sums = [
+        term(jax.tree.map(lambda array, at=start: array[at : at + _HOST_ROWS], rows))
+        for start in range(0, n, _HOST_ROWS)
+    ]
+    return jax.tree.map(lambda *parts: np.sum(parts, axis=0), *sums)
 
 
 def _sum_here(term: Callable[[Any], Any], rows: Any, block_rows: int) -> Any:

@@ -5,20 +5,25 @@ not matter whether a compiler fuses one of them with an addition; they are added
 error of each addition carried along (Knuth's two-sum).
 """
 
+from typing import Any
+
 import jax.numpy as jnp
-from jax import Array, lax
+import numpy as np
+from jax import lax
 
-Pair = tuple[Array, Array]
+from linreg_jax._host import is_on_host, reduced_precision
+from linreg_jax._typing import AnyArray
+
+Pair = tuple[AnyArray, AnyArray]
 
 
-def _halves(x: Array) -> Pair:
+def _halves(x: AnyArray) -> Pair:
     """`(high, low)` with x = high + low, of at most half the digits each."""
-    info = jnp.finfo(x.dtype)
-    high = lax.reduce_precision(x, info.nexp, (info.nmant + 1) // 2 - 1)
+    high = reduced_precision(x, (jnp.finfo(x.dtype).nmant + 1) // 2 - 1)
     return high, x - high
 
 
-def two_sum(a: Array, b: Array) -> Pair:
+def two_sum(a: AnyArray, b: AnyArray) -> Pair:
     """`(sum, error)`: the rounded sum and exactly what rounding took from it."""
     total = a + b
     moved = total - a
@@ -33,7 +38,7 @@ def add_pairs(a: Pair, b: Pair) -> Pair:
     return total, low - (total - high)
 
 
-def add_product(pair: Pair, a: Array, b: Array, low: Array | float) -> Pair:
+def add_product(pair: Pair, a: AnyArray, b: AnyArray, low: AnyArray | float) -> Pair:
     """`pair` + a (b + low), elementwise, in double words; the arrays broadcast to the pair."""
     total, lost = pair
     a_high, a_low = _halves(a)
@@ -47,5 +52,20 @@ def add_product(pair: Pair, a: Array, b: Array, low: Array | float) -> Pair:
 
 def sum_pairs(pair: Pair, axis: int) -> Pair:
     """The sum of the pairs along an axis, as a pair."""
+    if is_on_host(pair[0]):
+        return _sum_by_halves(pair, axis)
     zero = jnp.zeros((), pair[0].dtype)
     return lax.reduce(pair, (zero, zero), add_pairs, (axis,))
+
+
+def _sum_by_halves(pair: tuple[Any, Any], axis: int) -> Pair:
+    """`sum_pairs` by NumPy: one half added to the other, until one pair is left."""
+    high, low = (np.moveaxis(part, axis, 0) for part in pair)
+    while high.shape[0] > 1:
+        half = high.shape[0] // 2
+        added = add_pairs((high[:half], low[:half]), (high[half : 2 * half], low[half : 2 * half]))
+        high, low = (
+            np.concatenate([part, last[2 * half :]])
+            for part, last in zip(added, (high, low), strict=True)
+        )
+    return high[0], low[0]

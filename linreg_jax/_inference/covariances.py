@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from linreg_jax._algebra.inverse import inverse_in_units
+from linreg_jax._host import namespace_of, vmap
 from linreg_jax._inference.fitted import Fitted
 from linreg_jax._kernels import matmul
-from linreg_jax._typing import Array, Float, Int
+from linreg_jax._typing import AnyArray, Array, Float, Int
 
 HC_POWERS = {"hc2": 1, "hc3": 2}
 """The power of 1 - leverage that a residual's square is divided by; 0 for the others."""
@@ -15,19 +16,23 @@ HC_POWERS = {"hc2": 1, "hc3": 2}
 def in_units(fit: Fitted, M: Float[Array, "k p p"], *, intercept: bool) -> Float[Array, "k p p"]:
     """R⁻¹ M R⁻ᵀ in the units of X, of each target."""
 
-    def of_target(M: Array) -> Array:
+    xp = namespace_of(M)
+
+    def of_target(M: AnyArray) -> AnyArray:
         back = fit.factored.back
         Z = back(back(M).T) / fit.weight_unit
         if not intercept:
-            Z = Z.at[-1].set(0).at[:, -1].set(0)
-        return inverse_in_units(fit.factored.rows, (Z, jnp.zeros_like(Z)), intercept=intercept)
+            Z = xp.pad(Z[:-1, :-1], ((0, 1), (0, 1)))
+        return inverse_in_units(fit.factored.rows, (Z, xp.zeros_like(Z)), intercept=intercept)
 
-    return jax.vmap(of_target)(M)
+    return vmap(of_target, like=M)(M)
 
 
 def sum_of_outer(weight: Float[Array, "n k"], q: Float[Array, "n p"]) -> Float[Array, "k p p"]:
     """Σ weight q qᵀ over rows, for each target."""
-    return jnp.stack([matmul((weight[:, j, None] * q).T, q) for j in range(weight.shape[1])])
+    return namespace_of(q).stack(
+        [matmul((weight[:, j, None] * q).T, q) for j in range(weight.shape[1])]
+    )
 
 
 def of_clusters(

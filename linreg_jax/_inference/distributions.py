@@ -2,36 +2,50 @@
 
 import functools
 import importlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.special import betainc, erfc
 from jax.typing import ArrayLike
 
-from linreg_jax._typing import Array, Float
+from linreg_jax._host import is_on_host, namespace_of
+from linreg_jax._typing import AnyArray, Array, Float
 from linreg_jax._validation import is_traced
 
 
-def t_p_values(t: Array, degrees: Array) -> Array:
+def t_p_values(t: AnyArray, degrees: AnyArray) -> AnyArray:
     """The probability of a larger abs(t), elementwise; `degrees` broadcasts, inf: normal."""
-    degrees = jnp.broadcast_to(degrees, t.shape)
-    finite = jnp.isfinite(degrees)
-    usable = jnp.where(finite & (degrees > 0), degrees, 1)
-    size = jnp.abs(t)
+    xp, special = namespace_of(t), _special(t)
+    degrees = xp.broadcast_to(degrees, t.shape)
+    finite = xp.isfinite(degrees)
+    usable = xp.where(finite & (degrees > 0), degrees, 1)
+    size = xp.abs(t)
     share = 1 / (1 + size * (size / usable))
-    by_t = betainc(usable / 2, jnp.full_like(usable, 0.5), jnp.where(jnp.isnan(share), 1, share))
-    p = jnp.where(finite, by_t, erfc(size / 2**0.5))
-    return jnp.where((degrees > 0) & ~jnp.isnan(t), p, jnp.nan)
+    half = xp.full_like(usable, 0.5)
+    by_t = special.betainc(usable / 2, half, xp.where(xp.isnan(share), 1, share))
+    p = xp.where(finite, by_t, special.erfc(size / 2**0.5))
+    return xp.where((degrees > 0) & ~xp.isnan(t), p, xp.nan)
 
 
-def f_p_values(f: Array, above: Array, below: Array) -> Array:
+def f_p_values(f: AnyArray, above: AnyArray, below: AnyArray) -> AnyArray:
     """The probability of a larger F with `above` and `below` degrees of freedom, elementwise."""
-    above, below = (jnp.broadcast_to(a, f.shape).astype(f.dtype) for a in (above, below))
-    usable = (above > 0) & (below > 0) & ~jnp.isnan(f)
-    a, b, ratio = (jnp.where(usable, x, 1) for x in (above, below, f))
-    return jnp.where(usable, betainc(b / 2, a / 2, 1 / (1 + a / b * ratio)), jnp.nan)
+    xp, special = namespace_of(f), _special(f)
+    above, below = (xp.broadcast_to(a, f.shape).astype(f.dtype) for a in (above, below))
+    usable = (above > 0) & (below > 0) & ~xp.isnan(f)
+    a, b, ratio = (xp.where(usable, x, 1) for x in (above, below, f))
+    return xp.where(usable, special.betainc(b / 2, a / 2, 1 / (1 + a / b * ratio)), xp.nan)
+
+
+def _special(like: AnyArray) -> Any:
+    """scipy's special functions of arrays of NumPy's, jax.scipy's of others."""
+    return _of_scipy() if is_on_host(like) else jax.scipy.special
+
+
+def _of_scipy() -> Any:
+    # A tenth of a second, which a plain fit need not wait for.
+    return importlib.import_module("scipy.special")
 
 
 def t_quantile(level: float | Array, degrees: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -40,7 +54,7 @@ def t_quantile(level: float | Array, degrees: Float[Array, "..."]) -> Float[Arra
     Where values are traced the host is called from the compiled program.
     """
     if not (is_traced(level) or is_traced(degrees)):
-        return jnp.asarray(_quantile(level, degrees, degrees.dtype))
+        return jax.device_put(_quantile(level, degrees, degrees.dtype))
     given = jnp.stack([jnp.broadcast_to(jnp.asarray(level, degrees.dtype), degrees.shape), degrees])
     # As bits: the thread that calls back does not know of `jax.enable_x64(True)`, and would round.
     bits = lax.bitcast_convert_type(given, jnp.uint32)
@@ -57,9 +71,7 @@ def _quantile_of_bits(dtype: np.dtype, bits: Array) -> np.ndarray:
 
 
 def _quantile(level: ArrayLike, degrees: ArrayLike, dtype: np.dtype) -> np.ndarray:
-    # A tenth of a second, which a plain fit need not wait for.
-    special = importlib.import_module("scipy.special")
-
+    special = _of_scipy()
     df = np.asarray(degrees, np.float64)
     probability = 0.5 + np.asarray(level, np.float64) / 2
     usable = np.isfinite(df) & (df > 0)

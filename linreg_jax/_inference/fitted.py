@@ -4,7 +4,7 @@ With q = R⁻ᵀ a for a row a of [b X], R the triangular factor of the weighted
 identity (less what ridge takes), whatever the units and the condition number of X.
 """
 
-import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -17,9 +17,10 @@ from linreg_jax._algebra.quadratic import penalty_curvature
 from linreg_jax._arithmetic.blocks import by_parts
 from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
 from linreg_jax._arithmetic.double_word import Pair
+from linreg_jax._host import by_numpy, namespace_of
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss, example_share
-from linreg_jax._typing import Array, Float
+from linreg_jax._typing import AnyArray, Array, Float
 from linreg_jax.dataset import Dataset, bias_multipliers
 
 # A feature with at least this share of its unit length in directions without curvature.
@@ -50,31 +51,44 @@ class Fitted(NamedTuple):
         return self.data._replace(total_weight=None), self.residuals
 
 
-@functools.partial(jax.jit, static_argnames="intercept")
 def least_squares_fit(loss: Loss, data: Dataset, *, intercept: bool) -> Fitted:
     """As `solve` has it, with the weights in units of a power of two."""
-    columns = data._replace(y=target_columns(data.y))
-    per_square = jnp.asarray(loss.curvature_bound, data.X.dtype) / 2 * example_share(loss, data)
-    unit = jnp.ones((), data.X.dtype)
+    few = by_numpy(_fit, loss, data, intercept, size=size_of_fit(data))
+    return _fit_compiled(loss, data, intercept) if few is None else few
+
+
+def size_of_fit(data: Dataset) -> int:
+    """How many numbers a fit computes with."""
+    n, d = data.X.shape
+    return n * (d + 1) * math.prod(data.y.shape[1:])
+
+
+def _fit(loss: Loss, data: Dataset, intercept: bool) -> Fitted:
+    xp, columns = namespace_of(data.X), data._replace(y=target_columns(data.y))
+    per_square = xp.asarray(loss.curvature_bound, data.X.dtype) / 2 * example_share(loss, data)
+    unit = xp.ones((), data.X.dtype)
     if data.sample_weight is not None:
         unit = power_of_two(data.sample_weight)[0]
         columns = columns._replace(sample_weight=data.sample_weight / unit)
         per_square = per_square * unit
     strength = penalty_curvature(loss)
     if strength is not None:
-        strength = jnp.asarray(strength, data.X.dtype) / 2
-        strength = strength / jnp.where(per_square > 0, per_square, 1)
+        strength = xp.asarray(strength, data.X.dtype) / 2
+        strength = strength / xp.where(per_square > 0, per_square, 1)
     factored, h = factors(columns, strength, intercept=intercept)
     theta, _ = corrected(factored, h, columns, intercept=intercept)
     residuals = _residuals(factored, theta, columns._replace(sample_weight=None), intercept)
     return Fitted(factored, h, theta, columns, unit, residuals)
 
 
-def _residuals(factored: Factors, theta: Pair, data: Dataset, intercept: bool) -> Array:
+_fit_compiled = jax.jit(_fit, static_argnums=2)
+
+
+def _residuals(factored: Factors, theta: Pair, data: Dataset, intercept: bool) -> AnyArray:
     """[n, k], some rows at a time: the double words of one take several times its memory."""
     block_rows = max(_BLOCK_NUMBERS // data.X.shape[1], 32)
 
-    def of_part(part: Dataset) -> Array:
+    def of_part(part: Dataset) -> AnyArray:
         n = part.X.shape[0]
         blocks = map_blocks(
             lambda block: exact_residuals(factored, theta, block, intercept=intercept),
@@ -84,16 +98,16 @@ def _residuals(factored: Factors, theta: Pair, data: Dataset, intercept: bool) -
         whole = (blocks.shape[0] - 1) * blocks.shape[1]
         # The last block reaches back into the one before.
         first = blocks[:-1].reshape(whole, blocks.shape[2])
-        return jnp.concatenate([first, blocks[-1][blocks.shape[1] - (n - whole) :]])
+        return namespace_of(first).concatenate([first, blocks[-1][blocks.shape[1] - (n - whole) :]])
 
     parts = by_parts(of_part, data._replace(total_weight=None))
     return parts.reshape(data.y.shape)
 
 
-def weights_and_q(fit: Fitted, block: Dataset, *, intercept: bool) -> tuple[Array, Array]:
+def weights_and_q(fit: Fitted, block: Dataset, *, intercept: bool) -> tuple[AnyArray, AnyArray]:
     """Weights s [B] and q [B, p], the bias first, of some rows."""
     X, b = block.X, block.bias_column
-    s = jnp.ones_like(X[:, 0])
+    s = namespace_of(X).ones_like(X[:, 0])
     if block.sample_weight is not None:
         s = block.sample_weight * fit.weight_unit
         X = without_zero_weight(X, s)
@@ -101,12 +115,13 @@ def weights_and_q(fit: Fitted, block: Dataset, *, intercept: bool) -> tuple[Arra
 
 
 def q_rows(
-    fit: Fitted, X: Array, b: Array | None, multiplier: Array, *, intercept: bool
-) -> Float[Array, "n p"]:
+    fit: Fitted, X: AnyArray, b: AnyArray | None, multiplier: AnyArray, *, intercept: bool
+) -> Float[AnyArray, "n p"]:
     """R⁻ᵀ a of rows a of [b X]."""
+    xp = namespace_of(X)
     D = fit.factored.rows.X.differences(X, b)
-    A = jnp.concatenate([D, multiplier[:, None] * float(intercept)], axis=1)
-    return fit.factored.forward(A.T).T / jnp.sqrt(fit.weight_unit)
+    A = xp.concatenate([D, multiplier[:, None] * float(intercept)], axis=1)
+    return fit.factored.forward(A.T).T / xp.sqrt(fit.weight_unit)
 
 
 def coefficients_of(fit: Fitted, *, intercept: bool) -> Float[Array, "p p"]:
@@ -120,21 +135,21 @@ def coefficients_of(fit: Fitted, *, intercept: bool) -> Float[Array, "p p"]:
     return jnp.concatenate([back[-1:] - matmul(rows.origin[None, :], back[:-1]), weights])
 
 
-def identified(factored: Factors, *, intercept: bool) -> Array:
+def identified(factored: Factors, *, intercept: bool) -> AnyArray:
     """[p] whether the data determine a coefficient; all do with ridge, but for a bias of zeros."""
-    d = factored.R0.shape[0]
-    positive = (jnp.arange(factored.s.shape[0]) < factored.rank)[:, None]
+    xp, d = namespace_of(factored.R0), factored.R0.shape[0]
+    positive = (xp.arange(factored.s.shape[0]) < factored.rank)[:, None]
     # Rows of Vt diag(length / unit) span what the data know of the weights in units.
-    G = jnp.where(positive, factored.shortest.T / factored.rows.X.unit[None, :], 0)
-    length = jnp.linalg.norm(G, axis=1, keepdims=True)
-    Q, _ = jnp.linalg.qr((G / jnp.where(length > 0, length, 1)).T)
-    Q = jnp.where(positive.T, Q, 0)
-    weights = 1 - jnp.sum(Q * Q, axis=1) < _INVOLVED**2
-    weights = jnp.where(factored.rank == d, True, weights)
+    G = xp.where(positive, factored.shortest.T / factored.rows.X.unit[None, :], 0)
+    length = xp.linalg.norm(G, axis=1, keepdims=True)
+    Q, _ = xp.linalg.qr((G / xp.where(length > 0, length, 1)).T)
+    Q = xp.where(positive.T, Q, 0)
+    weights = 1 - xp.sum(Q * Q, axis=1) < _INVOLVED**2
+    weights = xp.where(factored.rank == d, True, weights)
     if not intercept:
         return weights
     # The bias is the prediction at 0: known where what the weights add from 0 to the mean is.
     origin = (factored.rows.X.origin + factored.rows.X.mean) * factored.rows.X.unit
-    missed = jnp.linalg.norm(origin - matmul(Q, matmul(Q.T, origin)))
-    bias = (missed <= _INVOLVED * jnp.linalg.norm(origin)) | (factored.rank == d)
-    return jnp.concatenate([bias[None], weights])
+    missed = xp.linalg.norm(origin - matmul(Q, matmul(Q.T, origin)))
+    bias = (missed <= _INVOLVED * xp.linalg.norm(origin)) | (factored.rank == d)
+    return xp.concatenate([bias[None], weights])

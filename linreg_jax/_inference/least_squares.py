@@ -14,12 +14,19 @@ from linreg_jax._algebra.inverse import inverse_in_units, params_in_units, refin
 from linreg_jax._algebra.quadratic import penalty_curvature
 from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._arithmetic.centring import without_zero_weight
+from linreg_jax._host import by_numpy, namespace_of, vmap
 from linreg_jax._inference.covariances import HC_POWERS, in_units, of_clusters, sum_of_outer
 from linreg_jax._inference.distributions import f_p_values
-from linreg_jax._inference.fitted import Fitted, identified, least_squares_fit, weights_and_q
+from linreg_jax._inference.fitted import (
+    Fitted,
+    identified,
+    least_squares_fit,
+    size_of_fit,
+    weights_and_q,
+)
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
-from linreg_jax._typing import Array, Float, Int
+from linreg_jax._typing import AnyArray, Array, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers, mean_divisor
 
 
@@ -55,6 +62,11 @@ def estimate(
     inverse = None
     if kind == "classical" and penalty_curvature(loss) is None:
         inverse = inverse_of_fit(fit, intercept=intercept)
+    if clusters is None:
+        arguments = loss, data, fit, inverse, None, None, intercept, kind, precision
+        few = by_numpy(_estimate, *arguments, size=size_of_fit(data), or_nan=True)
+        if few is not None:
+            return few
     return estimate_of_fit(
         loss,
         data,
@@ -68,11 +80,67 @@ def estimate(
     )
 
 
-@functools.partial(jax.jit, static_argnames="intercept")
 def inverse_of_fit(fit: Fitted, *, intercept: bool) -> Float[Array, "p p"]:
     """[p, p] (XᵀSX)⁻¹, refined."""
+    n, d = fit.data.X.shape
+    few = by_numpy(_inverse, fit, intercept, size=n * (d + 1) ** 2)
+    return _inverse_compiled(fit, intercept) if few is None else few
+
+
+def _inverse(fit: Fitted, intercept: bool) -> Float[AnyArray, "p p"]:
     Z = refined_inverse(fit.factored, fit.data, intercept=intercept)
     return inverse_in_units(fit.factored.rows, Z, intercept=intercept) / fit.weight_unit
+
+
+_inverse_compiled = jax.jit(_inverse, static_argnums=1)
+
+
+def _estimate(
+    loss: Loss,
+    data: Dataset,
+    fit: Fitted,
+    inverse: AnyArray | None,
+    clusters: Array | None,
+    given: dict[str, Array] | None,
+    intercept: bool,
+    kind: str,
+    precision: bool,
+) -> Estimate:
+    """The same of a fit; sums that its rows do not tell, as compressed ones, are `given`."""
+    factored, xp = fit.factored, namespace_of(fit.h)
+    of_rows = "classical" if given is not None else kind
+    sums = sum_over_blocks(
+        lambda rows: sums_of_rows(fit, rows, intercept, of_rows, precision), fit.rows
+    )
+    sums |= given or {}
+    n = sums["rows"] if precision else mean_divisor(data)
+    penalized = penalty_curvature(loss) is not None
+    constant = (xp.any(bias_multipliers(data) != 0) * intercept).astype(n.dtype)
+    used = xp.trace(sums["hat"]) if penalized else factored.rank + constant
+    degrees = n - used
+    variance = sums["squares"] / xp.where(degrees > 0, degrees, xp.nan)
+    reference, meat = degrees, None
+    if inverse is not None:
+        covariance = variance[:, None, None] * inverse[None]
+    else:
+        meat, reference = _meat(fit, sums, variance, clusters, n, degrees, intercept, kind)
+        covariance = in_units(fit, meat, intercept=intercept)
+    y_unit = factored.rows.y.unit
+    covariance = covariance * (y_unit * y_unit)[:, None, None]
+    known = identified(factored, intercept=intercept)
+    theta = params_in_units(factored.rows, fit.theta, intercept=intercept)
+    both = known[:, None] & known[None, :]
+    statistics = _goodness(fit, sums, n, degrees, used, variance, constant, precision)
+    f, above = _f_statistic(fit, sums, variance, meat, penalized)
+    f = xp.where(reference >= above, f, xp.nan)  # fewer clusters than weights determine none
+    statistics |= {"f_statistic": f, "f_p_value": f_p_values(f, above, reference)}
+    usable = xp.where(xp.isnan(mean_divisor(data)), xp.nan, 1)
+    return Estimate(
+        xp.where(known[:, None], theta, xp.nan) * usable,
+        xp.where(both[None], covariance, xp.nan) * usable,
+        reference,
+        statistics,
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("intercept", "kind", "precision"))
@@ -88,62 +156,30 @@ def estimate_of_fit(
     kind: str,
     precision: bool,
 ) -> Estimate:
-    """The same of a fit; sums that its rows do not tell, as compressed ones, are `given`."""
-    factored = fit.factored
-    of_rows = "classical" if given is not None else kind
-    sums = sum_over_blocks(
-        lambda rows: sums_of_rows(fit, rows, intercept, of_rows, precision), fit.rows
-    )
-    sums |= given or {}
-    n = sums["rows"] if precision else mean_divisor(data)
-    penalized = penalty_curvature(loss) is not None
-    constant = (jnp.any(bias_multipliers(data) != 0) * intercept).astype(n.dtype)
-    used = jnp.trace(sums["hat"]) if penalized else factored.rank + constant
-    degrees = n - used
-    variance = sums["squares"] / jnp.where(degrees > 0, degrees, jnp.nan)
-    reference, meat = degrees, None
-    if inverse is not None:
-        covariance = variance[:, None, None] * inverse[None]
-    else:
-        meat, reference = _meat(fit, sums, variance, clusters, n, degrees, intercept, kind)
-        covariance = in_units(fit, meat, intercept=intercept)
-    y_unit = factored.rows.y.unit
-    covariance = covariance * (y_unit * y_unit)[:, None, None]
-    known = identified(factored, intercept=intercept)
-    theta = params_in_units(factored.rows, fit.theta, intercept=intercept)
-    both = known[:, None] & known[None, :]
-    statistics = _goodness(fit, sums, n, degrees, used, variance, constant, precision)
-    f, above = _f_statistic(fit, sums, variance, meat, penalized)
-    f = jnp.where(reference >= above, f, jnp.nan)  # fewer clusters than weights determine none
-    statistics |= {"f_statistic": f, "f_p_value": f_p_values(f, above, reference)}
-    usable = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, 1)
-    return Estimate(
-        jnp.where(known[:, None], theta, jnp.nan) * usable,
-        jnp.where(both[None], covariance, jnp.nan) * usable,
-        reference,
-        statistics,
-    )
+    """`_estimate` in one program."""
+    return _estimate(loss, data, fit, inverse, clusters, given, intercept, kind, precision)
 
 
 def sums_of_rows(
-    fit: Fitted, rows: tuple[Dataset, Array], intercept: bool, kind: str, precision: bool
-) -> dict[str, Array]:
+    fit: Fitted, rows: tuple[Dataset, AnyArray], intercept: bool, kind: str, precision: bool
+) -> dict[str, AnyArray]:
     """Sums over some rows: of squares, of q qᵀ, and of r² q qᵀ as the covariance wants them."""
     block, r = rows
+    xp = namespace_of(r)
     s, q = weights_and_q(fit, block, intercept=intercept)
     r = r if block.sample_weight is None else without_zero_weight(r, s)
     y = block.y if block.sample_weight is None else without_zero_weight(block.y, s)
     about = fit.factored.rows.y.centred(y, block.bias_column)
     sums = {
-        "squares": jnp.sum(s[:, None] * r * r, axis=0),
-        "about_mean": jnp.sum(s[:, None] * about * about, axis=0),
+        "squares": xp.sum(s[:, None] * r * r, axis=0),
+        "about_mean": xp.sum(s[:, None] * about * about, axis=0),
         "hat": matmul((s[:, None] * q).T, q),
-        "rows": jnp.sum((s > 0).astype(s.dtype)),
-        "log_weight": jnp.sum(jnp.log(jnp.where(s > 0, s, 1))),
+        "rows": xp.sum((s > 0).astype(s.dtype)),
+        "log_weight": xp.sum(xp.log(xp.where(s > 0, s, 1))),
     }
     if kind.startswith("hc"):
         copies = s * s if precision else s
-        leverage = jnp.sum(q * q, axis=1) * (s if precision else 1)
+        leverage = xp.sum(q * q, axis=1) * (s if precision else 1)
         weight = copies / (1 - leverage) ** HC_POWERS.get(kind, 0)
         sums["meat"] = sum_of_outer(weight[:, None] * r * r, q)
     return sums
@@ -184,25 +220,25 @@ def _goodness(
     constant: Array,
     precision: bool,
 ) -> dict[str, Array]:
-    unit = fit.factored.rows.y.unit
+    unit, xp = fit.factored.rows.y.unit, namespace_of(variance)
     squares, total = sums["squares"], sums["about_mean"]
     unexplained = squares / total
-    likelihood = -n / 2 * (jnp.log(2 * jnp.pi * squares / n) + 2 * jnp.log(unit) + 1)
+    likelihood = -n / 2 * (xp.log(2 * jnp.pi * squares / n) + 2 * xp.log(unit) + 1)
     if precision:
         likelihood = likelihood + sums["log_weight"] / 2
-    unknown = jnp.full_like(variance, jnp.nan)
+    unknown = xp.full_like(variance, xp.nan)
     return {
-        "residual_deviation": jnp.sqrt(variance) * unit,
+        "residual_deviation": xp.sqrt(variance) * unit,
         "r2": 1 - unexplained,
         "adjusted_r2": 1 - unexplained * (n - constant) / degrees,
         "log_likelihood": likelihood,
         "aic": 2 * used - 2 * likelihood,
-        "bic": jnp.log(n) * used - 2 * likelihood,
+        "bic": xp.log(n) * used - 2 * likelihood,
         "rank": fit.factored.rank,
         "degrees_of_freedom": degrees,
         "condition_number": fit.factored.condition_number(),
         "num_examples": n,
-        "distance_to_minimum": jnp.zeros_like(variance),
+        "distance_to_minimum": xp.zeros_like(variance),
         "sparsity": unknown,
         "tail_examples": unknown,
     }
@@ -212,19 +248,20 @@ def _f_statistic(
     fit: Fitted, sums: dict[str, Array], variance: Array, meat: Array | None, penalized: bool
 ) -> tuple[Float[Array, " k"], Array]:
     """[k] F that all weights are 0, and how many there are; a Wald test but for the classical."""
-    m = fit.factored.rank.astype(variance.dtype)
+    m, xp = fit.factored.rank.astype(variance.dtype), namespace_of(variance)
     if penalized:
-        return jnp.full_like(variance, jnp.nan), m
+        return xp.full_like(variance, xp.nan), m
     if meat is None:
         return (sums["about_mean"] - sums["squares"]) / m / variance, m
-    h = fit.h * jnp.sqrt(fit.weight_unit)
+    h = fit.h * xp.sqrt(fit.weight_unit)
     return wald(fit, meat, h) / m, m
 
 
 def wald(fit: Fitted, M: Float[Array, "k p p"], h: Float[Array, "p k"]) -> Float[Array, " k"]:
     """[k] hᵀ M⁻¹ h over the weights' part of h = R theta, whose covariance is M."""
-    positive = jnp.arange(fit.factored.s.shape[0]) < fit.factored.rank
+    xp = namespace_of(M)
+    positive = xp.arange(fit.factored.s.shape[0]) < fit.factored.rank
     both = positive[:, None] & positive[None, :]
-    A = jnp.where(both[None], M[:, 1:, 1:], jnp.eye(len(positive), dtype=M.dtype)[None])
-    part = jnp.where(positive[:, None], h[1:], 0).T
-    return jax.vmap(lambda one, A: jnp.sum(one * jnp.linalg.solve(A, one)))(part, A)
+    A = xp.where(both[None], M[:, 1:, 1:], xp.eye(len(positive), dtype=M.dtype)[None])
+    part = xp.where(positive[:, None], h[1:], 0).T
+    return vmap(lambda one, A: xp.sum(one * xp.linalg.solve(A, one)), like=M)(part, A)

@@ -9,11 +9,12 @@ from jax import lax
 from linreg_jax._algebra.least_squares import in_units_of_data
 from linreg_jax._algebra.linalg import Centring
 from linreg_jax._arithmetic.double_word import Pair
+from linreg_jax._host import held, namespace_of
 from linreg_jax._loss import Loss
 from linreg_jax._minimum.envelope import least_value
 from linreg_jax._minimum.result import Solution, SolutionStatus
 from linreg_jax._minimum.solving import Found
-from linreg_jax._typing import Array
+from linreg_jax._typing import AnyArray, Array
 from linreg_jax.dataset import Dataset
 from linreg_jax.model import Params
 
@@ -48,14 +49,14 @@ def as_solution(
     )
 
 
-def status_of(value: Array, gap: Array, scale: Array) -> Array:
+def status_of(value: AnyArray, gap: AnyArray, scale: AnyArray) -> AnyArray:
     """[] int32, a `SolutionStatus`; `scale` is the loss of a poor model."""
-    eps = jnp.finfo(value.dtype).eps
+    eps, xp = jnp.finfo(value.dtype).eps, namespace_of(value)
     relative = 1e-12 if eps < 1e-9 else 1e-5
-    is_small = gap <= jnp.maximum(relative * jnp.abs(value), 100 * eps * scale)
-    status = jnp.where(is_small, SolutionStatus.CONVERGED, SolutionStatus.NOT_CONVERGED)
-    status = jnp.where(jnp.isfinite(value), status, SolutionStatus.NOT_FINITE)
-    return lax.stop_gradient(status.astype(jnp.int32))
+    is_small = gap <= xp.maximum(relative * xp.abs(value), 100 * eps * scale)
+    status = xp.where(is_small, SolutionStatus.CONVERGED, SolutionStatus.NOT_CONVERGED)
+    status = xp.where(xp.isfinite(value), status, SolutionStatus.NOT_FINITE)
+    return held(status.astype(xp.int32))
 
 
 def params_of(rows: Centring, theta: Pair, data: Dataset, intercept: bool) -> Params:
