@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from linreg_jax._kernels import platform_of
+from linreg_jax._kernels import beside, platform_of
 from linreg_jax._typing import AnyArray
 from linreg_jax._validation import is_traced
 
@@ -62,7 +62,8 @@ def by_numpy(
         return None
     if not or_nan and any(np.isnan(leaf).any() for leaf in jax.tree.leaves(found)):
         return None
-    return jax.device_put(found, next(filter(_is_jax, leaves)).sharding)
+    arrays = list(filter(_is_jax, leaves))
+    return beside(found, next((array for array in arrays if array.committed), arrays[0]))
 
 
 def _is_jax(leaf: Any) -> bool:
@@ -133,4 +134,4 @@ def reduced_precision(x: AnyArray, digits: int) -> AnyArray:
     drop = info.nmant - digits
     bits = x.view(f"u{x.dtype.itemsize}")
     half = (bits >> drop & 1) + ((1 << drop - 1) - 1)
-    return np.where(np.isnan(x), x, (bits + half >> drop << drop).view(x.dtype))
+    return namespace_of(x).where(np.isnan(x), x, (bits + half >> drop << drop).view(x.dtype))

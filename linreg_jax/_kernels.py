@@ -118,6 +118,14 @@ def placed(tree: Any) -> Any:
     )
 
 
+def beside(tree: Any, like: Array) -> Any:
+    """A pytree of NumPy's arrays on the one device of `like`, bound to it only where that is."""
+    if like.committed:
+        return jax.device_put(tree, like.sharding)
+    with jax.default_device(next(iter(like.devices()))):
+        return jax.device_put(tree)
+
+
 def on_device(value: ArrayLike, dtype: DTypeLike) -> Array:
     """A number or array of a dtype on the device; one of the host's is transferred explicitly."""
     if isinstance(value, Array):

@@ -1,15 +1,14 @@
 """Features of mean 0 and standard deviation 1, and the way back."""
 
-import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from linreg_jax._arithmetic.centring import centre_of, power_of_two, without_zero_weight
 from linreg_jax._arithmetic.division import nonzero
+from linreg_jax._host import by_numpy, namespace_of
 from linreg_jax._kernels import matmul, per_example
-from linreg_jax._typing import Array, Float
+from linreg_jax._typing import AnyArray, Array, Float
 from linreg_jax._validation import flag
 from linreg_jax.dataset import Dataset, bias_multipliers, check_dataset, mean_divisor
 from linreg_jax.model import Params
@@ -75,12 +74,14 @@ def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standar
       [-1.224744...  0.         1.224744...] [2.] [1.6329932]
     """
     check_dataset(data)
-    X, restore = _standardize(data, flag("center", center))
+    arguments = data, flag("center", center)
+    found = by_numpy(_standardized, *arguments, size=data.X.size)
+    X, restore = _standardize(*arguments) if found is None else found
     return data._replace(X=X), restore
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _standardize(data: Dataset, center: bool) -> tuple[Float[Array, "n d"], Standardization]:
+def _standardized(data: Dataset, center: bool) -> tuple[Float[AnyArray, "n d"], Standardization]:
+    xp = namespace_of(data.X)
     # Inner products over the rows, never counts of them: compressed rows have the same ones.
     b, s = data.bias_column, data.sample_weight
     centre = centre_of(data.X, b, s, intercept=center)
@@ -92,11 +93,14 @@ def _standardize(data: Dataset, center: bool) -> tuple[Float[Array, "n d"], Stan
     if s is not None:
         s = s / power_of_two(s[:, None])
         weight, counted = s * along, without_zero_weight(X, s)
-    total = jnp.where(jnp.isnan(mean_divisor(data)), jnp.nan, matmul(weight, along))
+    total = xp.where(xp.isnan(mean_divisor(data)), xp.nan, matmul(weight, along))
     if center:
         counted = counted - along[:, None] * (matmul(weight, counted) / total)[None, :]
     squares = counted * counted if s is None else s[:, None] * counted * counted
-    deviation = jnp.sqrt(jnp.sum(squares, axis=0) / total)
-    X = jnp.where(centre.constant[None, :], 0, X / nonzero(deviation)[None, :])
-    scale = jnp.where(centre.constant & ~jnp.isnan(total), 1, deviation * centre.unit)
+    deviation = xp.sqrt(xp.sum(squares, axis=0) / total)
+    X = xp.where(centre.constant[None, :], 0, X / nonzero(deviation)[None, :])
+    scale = xp.where(centre.constant & ~xp.isnan(total), 1, deviation * centre.unit)
     return X, Standardization(mean * centre.unit if center else None, scale)
+
+
+_standardize = jax.jit(_standardized, static_argnums=1)

@@ -95,7 +95,7 @@ def fit(arguments: Namespace) -> int:
         )
     finally:  # the numbers are there, whatever became of a file
         show(as_json if arguments.json == "-" else report_text(report))
-    return INTERRUPTED if result.status == Status.INTERRUPTED else 0
+    return INTERRUPTED if int(result.status) == Status.INTERRUPTED else 0
 
 
 def _raise_if_diverged(result: Fit, *, asked_for_files: bool) -> None:

@@ -8,7 +8,6 @@ from argparse import Namespace
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -143,7 +142,7 @@ def make_job(table: Table, arguments: Namespace, *, standardized: bool) -> Job:
         if test is not None:
             test = test._replace(X=(test.X - mean[None, :]) / restore.scale[None, :])
         with jax.enable_x64(True):
-            restore = restore._replace(mean=jnp.asarray(shift + mean))
+            restore = restore._replace(mean=jax.device_put(shift + mean))
     loss, choice = penalized(arguments, data)
     if choice is not None and choice.is_at_an_end:
         best = float(choice.found.best_strength)
@@ -219,8 +218,8 @@ def train(
     rate = rate or arguments.learning_rate or rate_for(job, arguments, num_steps)
     tolerance = None
     if batch_size is None and not record and is_smooth(job.loss):
-        _, at_start = vectorized(job.loss)(start, job.data)
-        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(at_start)))
+        _, at_start = jax.device_get(vectorized(job.loss)(start, job.data))
+        norm = np.sqrt(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(at_start)))
         # of the norm at the start; what rounding leaves is about half of it, in float32
         tolerance = norm * (1e-12 if arguments.float64 else 1e-5)
     return fit(
@@ -282,8 +281,9 @@ def rate_for(job: Job, arguments: Namespace, num_steps: int) -> str | float | op
         rate = automatic_rate(job.loss, job.data, intercept=True, batch_size=batch_size)
         # Nesterov's is stable up to 0.68 of the plain one; ten gradients add up in a noisy step.
         return float(rate) * (0.5 if batch_size is None else 0.1)
-    spread = float(jnp.sqrt(jnp.mean(job.data.y**2))) or 1.0
-    square = float(jnp.mean(job.data.X**2)) or 1.0
+    X, y = jax.device_get((job.data.X, job.data.y))
+    spread = float(np.sqrt(np.mean(y**2))) or 1.0
+    square = float(np.mean(X**2)) or 1.0
     first = spread / square if follows_gradient else 0.1 * spread / math.sqrt(square)
     return optax.exponential_decay(0.1 * first if has_momentum else first, num_steps, 1e-4)
 

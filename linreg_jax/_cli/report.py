@@ -5,7 +5,6 @@ from argparse import Namespace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
@@ -16,7 +15,7 @@ from linreg_jax._cli.worth import as_json, as_lines
 from linreg_jax._training.result import Fit, Status
 from linreg_jax.dataset import Dataset
 from linreg_jax.losses import Loss
-from linreg_jax.model import Params, predict
+from linreg_jax.model import Params
 from linreg_jax.tables import ColumnModel
 
 Report = dict[str, Any]
@@ -25,12 +24,9 @@ Report = dict[str, Any]
 
 def in_file_units(params: Params, job: Job) -> Params:
     """Parameters for the columns of the file, float64."""
+    wide, restore = jax.tree.map(lambda leaf: np.asarray(leaf, float), (params, job.restore))
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), params)
-        if job.restore is None:
-            return wide
-        restore = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), job.restore)
-        return restore(wide)
+        return jax.device_put(wide if restore is None else restore(wide))
 
 
 def make_report(
@@ -92,11 +88,12 @@ def _coefficients(params: Params, job: Job) -> dict[str, Any]:
 
 def _quality(loss: Loss, params: Params, data: Dataset) -> dict[str, Any]:
     """How well parameters do on all rows; R² as scikit-learn's r2_score."""
-    y = np.asarray(data.y, float)
-    squares = np.sum((np.asarray(predict(params, data.X), float) - y) ** 2)
+    y, (weights, bias) = np.asarray(data.y, float), jax.device_get(params)
+    predicted = np.asarray(data.X) @ weights + bias  # in the dtype of the run
+    squares = np.sum((np.asarray(predicted, float) - y) ** 2)
     total = np.sum((y - y.mean()) ** 2)
     r2 = 1 - squares / total if total > 0 else math.nan
-    plain = float(loss(params, data) - loss.penalty(params))
+    plain = float(loss(params, data)) - float(loss.penalty(params))
     return {"rows": len(y), "loss": _finite(plain), "r2": _finite(r2)}
 
 

@@ -6,7 +6,6 @@ from argparse import Namespace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -47,16 +46,19 @@ def worth(job: Job, arguments: Namespace, exact: Params | None) -> Inference | N
         return None
     params = None if job.loss.is_smooth else exact
     found = infer(job.data, job.loss, params=params, covariance=arguments.covariance)
+    found = jax.tree.map(_widened, found)
     with jax.enable_x64(True):
-        found = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), found)
-        floats = jax.tree.map(
-            lambda leaf: leaf.astype(float) if leaf.dtype.kind == "f" else leaf, found
-        )
-        return floats if job.restore is None else _restored(floats, job)
+        return jax.device_put(found if job.restore is None else _restored(found, job))
+
+
+def _widened(leaf: ArrayLike) -> Any:
+    """A number or array as NumPy's, floats as float64."""
+    array = np.asarray(leaf)
+    return array.astype(float) if array.dtype.kind == "f" else array
 
 
 def _restored(found: Inference, job: Job) -> Inference:
-    """For the features as they were before they were standardized."""
+    """For the features as they were before they were standardized, NumPy's arrays both."""
     mean, scale = (np.asarray(part, float) for part in job.restore or ())
     # (bias, weights) of the file are T (bias, weights) of standardized features.
     T = np.diag(np.concatenate([[1.0], 1 / scale]))
@@ -66,7 +68,8 @@ def _restored(found: Inference, job: Job) -> Inference:
     # A sum over 0 times NaN is NaN: what is not identified stays out, but for the bias in the file.
     known = ~np.isnan(standardized)
     both = np.ix_(known, known)
-    theta, covariance = np.full_like(standardized, np.nan), np.full_like(V, np.nan)
+    theta: Any = np.full_like(standardized, np.nan)
+    covariance: Any = np.full_like(V, np.nan)
     theta[known], covariance[both] = T[both] @ standardized[known], T[both] @ V[both] @ T[both].T
     if not known.all():
         theta[0] = covariance[0] = covariance[:, 0] = np.nan
@@ -74,10 +77,9 @@ def _restored(found: Inference, job: Job) -> Inference:
     half = np.asarray(t_quantile(float(found.level), found.reference_degrees)) * error
     with np.errstate(divide="ignore", invalid="ignore"):  # a perfect fit has no errors
         statistic = theta / error
-    p = t_p_values(jnp.asarray(statistic), found.reference_degrees)
+    p = t_p_values(statistic, found.reference_degrees)
 
-    def named(values: ArrayLike) -> Params:
-        values = jnp.asarray(values)
+    def named(values: Any) -> Params:
         return Params(values[1:], values[0])
 
     return found._replace(
@@ -87,7 +89,7 @@ def _restored(found: Inference, job: Job) -> Inference:
         p_values=named(p),
         lower=named(theta - half),
         upper=named(theta + half),
-        covariance=jnp.asarray(covariance),
+        covariance=covariance,
     )
 
 
@@ -120,6 +122,7 @@ def predicted_columns(
 
 def as_json(found: Inference, job: Job, covariance: str) -> dict[str, Any]:
     """What `--json` says of it."""
+    found = jax.tree.map(np.asarray, found)
     numbers = [getattr(found, name) for name in _NUMBERS]
     rows = [
         dict(zip(_KEYS, [_finite(one.weights[j]) for one in numbers], strict=True))

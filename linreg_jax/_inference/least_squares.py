@@ -83,7 +83,8 @@ def estimate(
 def inverse_of_fit(fit: Fitted, *, intercept: bool) -> Float[Array, "p p"]:
     """[p, p] (XᵀSX)⁻¹, refined."""
     n, d = fit.data.X.shape
-    few = by_numpy(_inverse, fit, intercept, size=n * (d + 1) ** 2)
+    # Each of its numbers is multiplied a few times, where a fit multiplies each 10 to 100 times.
+    few = by_numpy(_inverse, fit, intercept, size=n * (d + 1) ** 2 // 32)
     return _inverse_compiled(fit, intercept) if few is None else few
 
 

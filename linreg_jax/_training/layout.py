@@ -13,11 +13,11 @@ import jax
 import numpy as np
 import optax
 from jax import Array
-from jax.sharding import AbstractMesh, Mesh, SingleDeviceSharding
+from jax.sharding import AbstractMesh, Mesh
 from jax.typing import ArrayLike
 
 from linreg_jax._algebra.settled import Rows
-from linreg_jax._kernels import Columns, Narrow, platform_of, rows_to_add
+from linreg_jax._kernels import Columns, Narrow, beside, platform_of, rows_to_add
 from linreg_jax._own_functions import call_gradient
 from linreg_jax._padding import pad
 from linreg_jax._pytrees import as_function
@@ -256,10 +256,10 @@ def data_for_steps(
 
 def _by_columns(data: Dataset) -> Dataset:
     """The data with X laid out by columns; a small one by NumPy, which compiles nothing."""
-    X, where = data.X, getattr(data.X, "sharding", None)
-    is_here = not is_traced(X) and (where is None or isinstance(where, SingleDeviceSharding))
+    X = jax.device_put(data.X) if isinstance(data.X, np.ndarray) else data.X
+    is_here = not is_traced(X) and len(X.devices()) == 1
     if is_here and X.size <= _COPIED_BY_NUMPY:
-        columns = jax.device_put(np.ascontiguousarray(jax.device_get(X).T), where)
+        columns = beside(np.ascontiguousarray(jax.device_get(X).T), X)
     else:
         columns = _transposed(X)
     return data._replace(X=cast(Array, Columns(columns)))

@@ -91,7 +91,7 @@ def watched(
     began = looked = time.perf_counter()
     period, periods = 0, 1
     try:
-        while not is_done(carry, settings):
+        while not _ended(carry, settings):
             period = period + periods
             carry = _advance(problem, carry, period, settings)
             now = time.perf_counter()
@@ -121,6 +121,12 @@ def _compiled_advance(
         return ~is_done(carry, settings) & (carry.period < until)
 
     return lax.while_loop(continues, functools.partial(loop.period, problem, settings), carry)
+
+
+def _ended(carry: Carry, settings: Settings) -> bool:
+    state, first_step = carry.state, carry.first_step
+    status, step, first = jax.device_get((state.status, state.step, first_step))
+    return bool(status != Status.RUNNING or step >= first + settings.num_steps)
 
 
 def _measure(problem: Problem, settings: Settings, carry: Carry, seconds: float) -> Progress:
