@@ -11,6 +11,7 @@ from linreg_jax._typing import Array, Float, Num
 from linreg_jax._validation import is_traced, shape_text
 
 _ALIGNMENT = 64  # bytes
+_LOOKED_AT_BY_NUMPY = 2**16  # numbers; XLA would compile for tens of milliseconds
 
 
 class _Listed(np.ndarray):
@@ -107,7 +108,7 @@ def converted(
     """
     if not isinstance(array, np.ndarray):
         result = array.astype(dtype)
-        if not is_traced(array) and not bool(jnp.isfinite(result).all()):
+        if not is_traced(array) and not _is_finite(result):
             _refuse_not_finite(name, np.asarray(array), np.asarray(result))
         return result
     with np.errstate(over="ignore", under="ignore"):  # reported with their place
@@ -117,6 +118,12 @@ def converted(
         _refuse_not_finite(name, array, on_host)
     with jax.ensure_compile_time_eval():  # within a program too its values are known
         return jax.device_put(on_host)
+
+
+def _is_finite(array: Array) -> bool:
+    """Whether all numbers are; of few of them without compiling a program for their shape."""
+    few = array.size <= _LOOKED_AT_BY_NUMPY and array.is_fully_addressable
+    return bool(np.isfinite(jax.device_get(array)).all() if few else jnp.isfinite(array).all())
 
 
 def _copied(array: np.ndarray, dtype: DTypeLike) -> Float[np.ndarray, "..."]:

@@ -117,7 +117,8 @@ def _number(value: float | Array | np.ndarray) -> str:
 
 
 def _count(value: float | Array | np.ndarray) -> str:
-    return f"{float(value):,.0f}" if value < 1e6 else f"{float(value):.2g}"
+    number = float(value)
+    return f"{number:,.0f}" if number < 1e6 else f"{number:.2g}"
 
 
 def _features(chosen: Bool[Array | np.ndarray, " d"]) -> str:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from linreg_jax._typing import Array, Float
 from linreg_jax.checking import check_gradients
@@ -80,7 +81,7 @@ def _show_gradients(start: Params, data: Dataset) -> bool:
             for loss in (mse, mae)
         }
     )
-    found, seconds = _timed(ways, start)
+    found, seconds = _timed(lambda: jax.device_get(ways(start)))
     began = time.perf_counter()
     reports = {str(loss): check_gradients(loss, start, data) for loss in (mse, mae)}
     seconds += time.perf_counter() - began
@@ -104,8 +105,8 @@ def _show_gradients(start: Params, data: Dataset) -> bool:
 
 def _worst_difference(gradients: Sequence[Params]) -> float:
     """The largest difference between two gradients, over the largest entry of the first."""
-    flat = jnp.stack([jnp.hstack(jax.tree.leaves(gradient)) for gradient in gradients])
-    return float(jnp.max(jnp.ptp(flat, axis=0)) / jnp.max(jnp.abs(flat[0])))
+    flat = np.stack([np.hstack(jax.tree.leaves(gradient)) for gradient in gradients])
+    return float(np.max(np.ptp(flat, axis=0)) / np.max(np.abs(flat[0])))
 
 
 def _show_diagnosis(data: Dataset) -> Diagnosis:
@@ -131,12 +132,12 @@ def _show_training(start: Params, data: Dataset, diagnosis: Diagnosis) -> Fit:
         f"compiled once, then {NUM_STEPS} steps in {second * 1e3:.2g} ms\n"
     )
     print(f"{'step':>6}{'loss [km²/s²]':>18}{'slope [km/s/Mpc]':>20}{'intercept [km/s]':>20}")
+    path, losses = jax.device_get((result.path, result.losses))
     for step in SHOWN_STEPS:
         if step == NUM_STEPS:
-            params, loss = result.params, mse(result.params, data)
+            params, loss = jax.device_get((result.params, mse(result.params, data)))
         else:
-            params = jax.tree.map(lambda recorded, step=step: recorded[step], result.path)
-            loss = result.losses[step]
+            params, loss = jax.tree.map(lambda array, step=step: array[step], (path, losses))
         print(f"{step:>6}{loss:>18.2f}{params.weights[0]:>20.3f}{params.bias:>20.3f}")
     print(_explosion(train, diagnosis))
     return result
@@ -144,7 +145,7 @@ def _show_training(start: Params, data: Dataset, diagnosis: Diagnosis) -> Fit:
 
 def _explosion(train: Callable[[Float[Array, ""]], Fit], diagnosis: Diagnosis) -> str:
     """What a rate beyond the limit does, and what the diagnosis said it would."""
-    rate = 10 * diagnosis.largest_stable_rate
+    rate = jax.device_put(10 * np.asarray(diagnosis.largest_stable_rate))
     exploded = train(rate)
     text = f"\nAt {float(rate):.3g}, ten times the largest stable rate, the loss "
     if int(exploded.status) != Status.DIVERGED:
@@ -155,9 +156,8 @@ def _explosion(train: Callable[[Float[Array, ""]], Fit], diagnosis: Diagnosis) -
 
 
 def _show_answer(params: Params, data: Dataset) -> bool:
-    (solution, line), seconds = _timed(
-        lambda: (solve(data), solve_line(data.X[:, 0], data.y)),
-    )
+    x, y = jax.device_get((data.X[:, 0], data.y))
+    (solution, line), seconds = _timed(lambda: (solve(data), solve_line(x, y)))
     _heading("The exact answer", seconds)
     print(f"{'':<24}{'slope [km/s/Mpc]':>18}{'intercept [km/s]':>18}{'loss [km²/s²]':>16}")
     rows = {

@@ -1,6 +1,7 @@
 """Will it explode? What the curvature of a loss says of gradient descent, before a run."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -101,8 +102,9 @@ class Diagnosis(NamedTuple):
         accuracy = placed(scalar_setting("accuracy", accuracy, rule, is_between_0_and_1))
         L, mu = self.largest_curvature, self.smallest_curvature
         if learning_rate is None:
-            return descent.steps_at_best(accuracy, L, mu)
-        return descent.steps_at(accuracy, L, mu, _as_rates(learning_rate, L.dtype))
+            return _told(descent.steps_at_best, accuracy, L, mu)
+        rates = _as_rates(learning_rate, L.dtype)
+        return _told(descent.steps_at, accuracy, L, mu, rates)
 
     def overflow_step(self, learning_rate: ArrayLike) -> Float[Array, "*r"]:
         """The step after which the loss is too large for its dtype, from a start at zero.
@@ -127,13 +129,19 @@ class Diagnosis(NamedTuple):
                 "bounded, such as huber, does not overflow): overflow_step is for squared losses"
             )
         rates = _as_rates(learning_rate, self.curvatures.dtype)
-        return descent.overflow_step(self.curvatures, self.overflow_size, rates)
+        return _told(descent.overflow_step, self.curvatures, self.overflow_size, rates)
 
     def __str__(self) -> str:
         known = not any(is_traced(leaf) for leaf in jax.tree.leaves(self))
         if not known or self.curvatures.ndim != 1:
             return repr(self)  # traced, or many diagnoses in one
         return in_sentences(self)
+
+
+def _told(function: Callable[..., Array], *arguments: Any) -> Array:
+    """What a function says of a few numbers, all at once."""
+    few = by_numpy(function, *arguments, size=sum(map(np.size, arguments)))
+    return jax.jit(function)(*arguments) if few is None else few
 
 
 def _as_rates(learning_rate: ArrayLike, dtype: np.dtype) -> Float[Array, "*r"]:

@@ -23,7 +23,7 @@ from linreg_jax._minimum.result import Solution, SolutionStatus
 from linreg_jax._minimum.solving import find
 from linreg_jax._minimum.sparse import find_sparse
 from linreg_jax._minimum.squared import squares_at
-from linreg_jax._typing import Array, Float
+from linreg_jax._typing import Array
 from linreg_jax._validation import flag, is_traced, shape_text
 from linreg_jax.dataset import Dataset, as_dataset, check_dataset, mean_divisor
 from linreg_jax.losses import mse
@@ -144,24 +144,26 @@ def solve_line(x: Any, y: Any, sample_weight: Any = None) -> Params:
             raise ValueError(f"{name} has shape {shape}: a line goes through x [n] and y [n]")
     as_column = jnp.expand_dims if isinstance(x, jax.Array) else np.expand_dims
     data = as_dataset(as_column(x, 1), y, sample_weight)
-    return _line(data.X[:, 0], data.y, data.sample_weight)
+    few = by_numpy(_line_through, data, size=data.X.size)
+    return _line(data) if few is None else few
 
 
-@jax.jit
-def _line(
-    x: Float[Array, " n"], y: Float[Array, " n"], weight: Float[Array, " n"] | None
-) -> Params:
-    weight = jnp.ones_like(x) if weight is None else weight
+def _line_through(data: Dataset) -> Params:
+    x, y, weight, xp = data.X[:, 0], data.y, data.sample_weight, namespace_of(data.X)
+    weight = xp.ones_like(x) if weight is None else weight
     # From the heaviest point: what is left of equal x is exactly 0, and little of large ones.
-    origin = jnp.argmax(weight)
+    origin = xp.argmax(weight)
     from_origin = x - x[origin], y - y[origin]
-    total = jnp.sum(weight)
-    mean_x, mean_y = (jnp.sum(weight * values) / total for values in from_origin)
+    total = xp.sum(weight)
+    mean_x, mean_y = (xp.sum(weight * values) / total for values in from_origin)
     dx, dy = from_origin[0] - mean_x, from_origin[1] - mean_y
-    squares = jnp.sum(weight * dx * dx)
-    slope = jnp.sum(weight * dx * dy) / jnp.where(squares > 0, squares, 1)
+    squares = xp.sum(weight * dx * dx)
+    slope = xp.sum(weight * dx * dy) / xp.where(squares > 0, squares, 1)
     bias = y[origin] + mean_y - slope * (x[origin] + mean_x)
     return Params(slope[None], bias)
+
+
+_line = jax.jit(_line_through)
 
 
 def _solve_few(loss: Loss, data: Dataset, intercept: bool) -> Solution | None:

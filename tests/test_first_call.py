@@ -17,11 +17,13 @@ from linreg_jax import (
     fit,
     gradients,
     huber,
+    infer,
     init_params,
     mse,
     predict,
     residuals,
     solve,
+    solve_line,
     split,
     standardize,
     trajectory,
@@ -41,19 +43,29 @@ CALLS: dict[str, tuple[Callable[[Params, Dataset, jax.Array], Any], int]] = {
     "residuals": (lambda params, data, key: residuals(params, data), 1),
     "init_params": (lambda params, data, key: init_params(data), 0),
     "init_params, random": (lambda params, data, key: init_params(data, key), 1),
-    "standardize": (lambda params, data, key: standardize(data), 1),
+    "standardize": (lambda params, data, key: standardize(data), 0),
     "split": (lambda params, data, key: split(data, key, 0.2), 1),
-    "compress": (lambda params, data, key: compress(data), 1),
-    "solve": (lambda params, data, key: solve(data), 1),
-    "diagnose": (lambda params, data, key: diagnose(data), 1),
+    "compress": (lambda params, data, key: compress(data), 0),
+    "solve": (lambda params, data, key: solve(data), 0),
+    "solve, huber": (lambda params, data, key: solve(data, huber(1.0)), 1),
+    "solve_line": (lambda params, data, key: solve_line(np.arange(5.0), np.ones(5)), 0),
+    "infer": (lambda params, data, key: infer(data), 0),
+    "diagnose": (lambda params, data, key: diagnose(data), 0),
+    "steps_to": (lambda params, data, key: diagnose(data).steps_to(0.01), 0),
     "trajectory": (
         lambda params, data, key: trajectory(mse, params, data, learning_rate=0.1, steps=9),
-        1,
+        0,
     ),
-    # X by columns, and the run.
     "fit": (
         lambda params, data, key: fit(mse, params, data, learning_rate=0.1, num_steps=1_000),
-        2,
+        1,
+    ),
+    # The start, the steps and the end.
+    "fit, watched": (
+        lambda params, data, key: fit(
+            mse, params, data, learning_rate=0.1, num_steps=5_000, progress=lambda seen: None
+        ),
+        3,
     ),
     "fit, auto": (
         lambda params, data, key: fit(mse, params, data, learning_rate="auto", num_steps=1_000),

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax._checking.bounds import Bounds, residual_rounding, rounding_bounds
@@ -109,7 +108,9 @@ def hessian_check(problem: Problem, way: str, call: Callable[[Params, Dataset], 
         return Check(name, None, "not applicable: the loss is not squared")
     v = direction(params, data)
     # Where the targets are 0 the residuals of v are Xv, and the gradient is Hv: it rounds alike.
-    at_zero = Problem(loss, v, data._replace(y=jnp.zeros_like(data.y)))
+    at_zero = Problem(
+        loss, v, data._replace(y=jax.device_put(np.zeros(data.y.shape, data.y.dtype)))
+    )
     bounds = rounding_bounds(at_zero, residual_rounding(at_zero))
     expected = _hessian_product(problem, float(loss.curvature_bound), v)
     try:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from linreg_jax._checking.comparison import Check, Result, Results, flat
@@ -53,9 +52,7 @@ def _bits(tree: object) -> list[bytes]:
 def _signs(seed: int, tree: Tree) -> Tree:
     """±1 at random, for each number of a pytree."""
     rng = np.random.default_rng(seed)
-    signs: Tree = jax.tree.map(
-        lambda v: jnp.asarray(rng.choice([-1, 1], v.shape).astype(v.dtype)), tree
-    )
+    signs: Tree = jax.tree.map(lambda v: rng.choice([-1, 1], v.shape).astype(v.dtype), tree)
     return signs
 
 
@@ -64,7 +61,8 @@ def direction(params: Params, data: Dataset) -> Params:
     signs = _signs(_SEED, params)
     largest = np.abs(np.asarray(data.X)).max(axis=0)
     largest = np.where(largest > 0, largest, 1).astype(largest.dtype)
-    return signs._replace(weights=signs.weights / per_example(jnp.asarray(largest), signs.weights))
+    weights = signs.weights / per_example(largest, signs.weights)
+    return jax.device_put(signs._replace(weights=weights))
 
 
 @jax.jit
@@ -84,7 +82,7 @@ def adjoint_check(problem: Problem) -> Check:
     squares, at most sqrt(size of J), are random: eight standard deviations.
     """
     _, params, data = problem
-    u, v = direction(params, data), _signs(_SEED + 1, data.y)
+    u, v = direction(params, data), jax.device_put(_signs(_SEED + 1, data.y))
     moved, pulled = _both_derivatives(params, data, u, v)
     forward, backward = float(flat(moved) @ flat(v)), float(flat(u) @ flat(pulled))
     n, d = data.X.shape
