@@ -24,7 +24,9 @@ MOST_MAPS = 25_000  # of 65,530, beyond which a process is killed
 # Large tables of cases, nearly all compiling: a plain run takes one case in so many, with the first
 # and the last among them, and `pytest -m exhaustive` the others.
 ONE_IN = {
-    "test_host.py::test_the_same_as_compiled": 5,
+    "test_host.py::test_the_same_as_compiled": 12,
+    "test_host.py::test_the_same_path": 3,
+    "test_benchmarks.py::test_scenario_at_tiny_size": 4,
     "test_inference.py::test_covariances": 14,
     "test_inference_scores.py::test_the_sandwich_by_hand_and_by_autodiff": 6,
     "test_inference_scores.py::test_losses_that_jump_are_minimised": 6,

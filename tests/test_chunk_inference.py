@@ -97,6 +97,7 @@ def test_smooth_losses(loss, kind, most, x64):
     assert chunks.times <= most
 
 
+@pytest.mark.slow
 def test_smooth_losses_of_targets_without_intercept():
     _, data = make_problem(2, n=60, k=2)
     chunks = Read(cut(data, SIZES))
@@ -140,6 +141,7 @@ def test_chunks_larger_than_a_block(monkeypatch, x64):
             assert_same(found, wanted, 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [sse, huber(0.7)], ids=str)
 def test_memory_does_not_grow_with_the_chunks(loss):
     rng = np.random.default_rng(0)

@@ -70,6 +70,7 @@ def test_the_same_as_of_all_rows(kind, small_samples, x64):
     assert relative_error(found.singular_values, expected.singular_values) < 1e-9
 
 
+@pytest.mark.slow
 def test_rounds_go_on_until_no_row_has_moved(small_samples, monkeypatch, x64):
     monkeypatch.setattr(solving, "_BREADTH", 0.6)  # too few rows are kept at first
     moved, read = [], solving._read
@@ -121,6 +122,7 @@ def test_the_gap_counts_for_the_length_of_all_residuals(x64):
     assert abs(proven.gap / (1e-16 * longer) - 1) < 1e-9
 
 
+@pytest.mark.slow
 def test_one_pass_where_one_is_enough(x64):
     X, y, weight = rows("plain")
     for loss in (mse, quantile(0.8)):

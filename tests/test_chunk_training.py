@@ -125,6 +125,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_run_goes_on_anywhere_as_if_it_had_never_stopped(way, tmp_path):
     loss, settings = WAYS[way]

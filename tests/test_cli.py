@@ -189,6 +189,7 @@ def test_a_strength_is_chosen_by_cross_validation(run, table, numbers, tmp_path)
     assert "the best of 4 strengths is fitted, 3 folds" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ridge", pytest.param("lasso", marks=pytest.mark.exhaustive)])
 def test_strengths_are_looked_for_where_none_are_given(run, table, numbers, name):
     options = (f"--{name}", "--cross-validate", "--json", "-")

@@ -54,6 +54,7 @@ def test_programs_are_kept_and_found_again_without_a_word(environment, table, tm
     assert (third.returncode, third.stderr, third.stdout) == (0, "", first.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["option", "option before", "variable", "folder"])
 def test_nothing_is_kept_where_that_is_asked_for_or_cannot_be(how, environment, table, tmp_path):
     arguments = ["diagnose", table, "--target", "y"]

@@ -75,6 +75,7 @@ def test_what_is_constant_has_no_errors(run, numbers, tmp_path):
     assert found["coefficients"]["size"]["standard_error"] > 0
 
 
+@pytest.mark.slow
 def test_with_a_lasso_and_where_none_is_wanted_there_is_no_table(run, table):
     both = ("--loss", "huber:1", "--lasso", 0.1, "--learning-rate", 0.1, "--steps", 10)
     for options in (("--covariance", "none"), both):

@@ -120,6 +120,7 @@ def test_a_loss_at_many_parameters_is_right_at_each(name: str, n: int, dtype: st
     assert worst_row(surface(weights), expected) < BOUND[dtype]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_rates", BEYOND)
 def test_a_sweep_of_many_learning_rates_is_right_in_every_run(num_rates: int, dtype: str) -> None:
     X, y = np.array([[1.0, 2.0], [3.0, -1.0], [0.0, 1.0], [-2.0, 1.0]]), np.array([1, 2, 0, 3.0])

@@ -60,6 +60,7 @@ def test_scores_are_those_of_fits_without_a_fold(num_folds, data):
     assert relative_error(found.solution.params, expected) < 1e-14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plain", [mse, sse], ids=str)
 def test_leaving_one_out_is_a_fold_for_each(plain, data):
     some = jax.tree.map(lambda column: column[:20], data)
@@ -84,6 +85,7 @@ def test_an_example_that_nothing_else_predicts_costs_infinity(x64):
     assert np.isfinite(found.scores[0, 1:]).all()
 
 
+@pytest.mark.slow
 def test_examples_are_dealt_at_random_into_equal_folds(data):
     def loss(strength):
         return half_mse + ridge(strength)

@@ -68,6 +68,7 @@ def test_solve(k, intercept, weighted, strength, x64):
     assert_derivatives(answer, arguments, 1e-8)  # of differences with a step of 1e-5
 
 
+@pytest.mark.slow
 def test_solve_to_second_order(x64):
     _, data = make_problem(2, n=8, d=2, dtype="float64")
 
@@ -77,6 +78,7 @@ def test_solve_to_second_order(x64):
     assert_derivatives(slope, [data.X], 1e-7)  # of differences of a derivative
 
 
+@pytest.mark.slow
 def test_a_minimum_of_many(x64):
     _, data = make_problem(3, n=12, d=2, dtype="float64")
     X = jnp.concatenate([data.X, data.X[:, :1]], axis=1)  # rank 2 of 3
@@ -94,6 +96,7 @@ def test_a_minimum_of_many(x64):
     assert np.isfinite(ridged).all()
 
 
+@pytest.mark.slow
 def test_solve_in_float32_and_mapped_over():
     _, data = make_problem(4, n=30, d=3)
     X = data.X + 1e4  # the slope's derivatives do not depend on where X lies
@@ -111,6 +114,7 @@ def test_solve_in_float32_and_mapped_over():
     assert relative_error(slope(1.0), jnp.sum(found**2)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "intercept", "weighted", "strength"), CASES)
 def test_trajectory(k, intercept, weighted, strength, x64):
     n = 12 if intercept else 2  # more examples than features, and fewer
@@ -164,6 +168,7 @@ def test_trajectory_with_equal_curvatures(x64):
     assert_derivatives(answer, [X], 1e-8)
 
 
+@pytest.mark.slow
 def test_second_derivatives_of_a_trajectory():
     _, data = make_problem(6, n=8, d=2)
 

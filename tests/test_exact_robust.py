@@ -200,6 +200,7 @@ def test_the_minimum_is_proven(name, x64):
             assert left < 1e-6, (i, KINDS[i // EACH])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["huber", "quantile"])
 def test_float32_says_how_far_it_came(name):
     data, setting, strength = batch(name, seed=1)
@@ -228,6 +229,7 @@ def least_absolute_errors(A, y, s):
     return found.x[:p], found.fun
 
 
+@pytest.mark.slow
 def test_targets_weights_and_no_intercept(x64):
     _, data = make_problem(5, n=30, d=3, k=2, weighted=True, dtype="float64")
     together = solve(data, mae, intercept=False)
@@ -238,6 +240,7 @@ def test_targets_weights_and_no_intercept(x64):
         assert relative_error(together.params.weights[:, j], weights) < 1e-10
 
 
+@pytest.mark.slow
 def test_it_says_whether_the_minimum_is_alone(x64):
     x, even, odd = np.zeros((4, 1)), [1.0, 2.0, 5.0, 9.0], [2.0, 2.0, 2.0, 9.0]
     X = np.arange(4.0)[:, None]
@@ -293,6 +296,7 @@ def assert_slope(found, expected, tolerance):
     assert abs(found - expected) < tolerance * max(abs(expected), 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [huber, quantile, epsilon_insensitive])
 def test_derivatives_of_the_value_and_of_the_parameters_of_a_smooth_loss(make, x64):
     rng = np.random.default_rng(7)
@@ -410,6 +414,7 @@ def test_refusals():
         solve(data, quantile(jnp.array([0.1, 0.9])))
 
 
+@pytest.mark.slow
 def test_a_solution_says_what_it_is():
     data = as_dataset([[0.0], [0.0], [0.0]], [1.0, 2.0, 90.0])
     found = solve(data, mae)

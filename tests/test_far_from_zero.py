@@ -172,6 +172,7 @@ def test_a_constant_stays_one_through_many_pieces():
     assert solve(whole).params.weights[0] == 0
 
 
+@pytest.mark.slow
 def test_many_data_sets_and_several_devices():
     datas, answers = zip(*(rows(name, weighted=True, k=None) for name in FAR), strict=True)
     many = jax.tree.map(lambda *leaves: jnp.stack(leaves), *datas)

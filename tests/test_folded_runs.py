@@ -76,6 +76,7 @@ def test_every_step_is_that_of_all_rows(loss: Loss, optimizer: object) -> None:
     np.testing.assert_allclose(folded.gradient_norms, plain.gradient_norms, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     "kind", ["weights", "targets", "no intercept", "bias column", "wide", "repeated rows"]
@@ -101,6 +102,7 @@ def test_data_of_every_kind(kind: str) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "first"), [(huber(1.35), 40), (mae, 137)], ids=str)
 def test_a_run_in_two_parts_is_the_run_in_one(loss: Loss, first: int, tmp_path: Path) -> None:
     data = make()
@@ -118,6 +120,7 @@ def test_a_run_in_two_parts_is_the_run_in_one(loss: Loss, first: int, tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_a_watched_run_is_the_silent_one() -> None:
     data, looks = make(), []
     silent = run(huber(1.35), data, fold=True)
@@ -166,6 +169,7 @@ def test_a_lasso_is_trained_by_its_prox() -> None:
     np.testing.assert_allclose(folded.losses, plain.losses, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_mapped_runs_fold_each_where_it_is() -> None:
     data, rates = make(), jnp.array([0.05, 0.3, 0.01])
 
@@ -180,6 +184,7 @@ def test_mapped_runs_fold_each_where_it_is() -> None:
     np.testing.assert_allclose(folded.losses, plain.losses, rtol=2e-6)
 
 
+@pytest.mark.slow
 def test_small_data_and_traced_calls_are_not_folded() -> None:
     data = make()
     start = init_params(data)

@@ -135,6 +135,7 @@ def value_and_gradient(folded: Folded, params: Params) -> tuple[jax.Array, Param
     return folded.value_and_gradient(params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 @given(problem=problems)
 def test_within_the_radius_nothing_is_lost(name: str, problem: dict) -> None:

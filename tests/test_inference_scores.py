@@ -123,6 +123,7 @@ def classical(A, psi, slope):
     return k**2 * (psi @ psi) / (n - p) / slope.mean() ** 2 * np.linalg.inv(A.T @ A)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classical", "hc1", "hc2", "hc3", "cluster"])
 def test_covariances_in_numpy(kind, weighted, x64):
     data, loss, clusters = weighted, huber(0.7), np.arange(50) // 5
@@ -162,6 +163,7 @@ def density(r, level, y):
     return np.where(np.abs(r / h) <= 1, 0.75 * (1 - (r / h) ** 2), 0) / h
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.5, 0.02])
 def test_quantiles_in_numpy(level, weighted, x64):
     # Often enough seen for half of them to be on either side of five coefficients.
@@ -250,6 +252,7 @@ def test_targets_in_either_dtype(x64):
     assert relative_error(single.params, found.params) < 1e-4
 
 
+@pytest.mark.slow
 def test_jit_and_vmap(weighted, x64):
     """In float64, where eager programs are shared with the other tests."""
     several = jnp.stack([weighted.y, 1 - weighted.y])
@@ -295,6 +298,7 @@ def test_few_examples_within_the_parabola(x64):
         assert np.abs(np.asarray(flat(jax.grad(loss)(found.params, data)))).max() < 1e-13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [mae, quantile(0.7) + ridge(0.1)], ids=["mae", "quantile"])
 @pytest.mark.parametrize("intercept", [True, False])
 def test_losses_that_jump_are_minimised(intercept, loss):

@@ -75,6 +75,7 @@ def test_fits_without_each_example(intercept, strength, x64):
         assert relative_error(found.leverages[:, 0], leverage(data)) < 1e-12
 
 
+@pytest.mark.slow
 def test_other_losses_take_one_step_of_newton(x64):
     _, data = make_problem(2, n=20, d=2, weighted=True, dtype="float64")
     loss = log_cosh()
@@ -95,6 +96,7 @@ def test_other_losses_take_one_step_of_newton(x64):
     assert relative_error(same.changes, found.changes) < 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [sse, huber(0.7) + ridge(0.2)], ids=["sse", "huber"])
 def test_sensitivities_are_derivatives_by_the_weights(loss, x64):
     _, data = make_problem(3, n=20, d=2, weighted=True, dtype="float64")
@@ -129,6 +131,7 @@ def test_sensitivities_where_psi_jumps(x64):
     assert relative_error(found, expected) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [None, 2])
 def test_gradients_of_examples(k, dtype):
     params, data = make_problem(4, k=k, weighted=True, dtype=dtype)

@@ -143,6 +143,7 @@ def test_a_path_has_every_knot(x64):
                 assert worst_condition(half, *middle) < 1e-13
 
 
+@pytest.mark.slow
 def test_a_path_agrees_with_solve_at_any_strength(dtype):
     _, data = make_problem(3, n=40, d=6, weighted=True, dtype=dtype)
     path = lasso_path(data, half_mse + ridge(0.1))
@@ -172,6 +173,7 @@ def test_a_path_says_where_it_ends():
         lasso_path(make_problem(1, k=2)[1])
 
 
+@pytest.mark.slow
 def test_targets_are_solved_as_if_alone(x64):
     _, data = make_problem(7, k=3, weighted=True, dtype="float64")
     loss = mse + lasso(0.4) + lasso(0.1)
@@ -189,6 +191,7 @@ def test_compressed_rows_have_the_same_minimum(x64):
     assert relative_error(solve(compress(data), loss).params, solve(data, loss).params) < 1e-13
 
 
+@pytest.mark.slow
 def test_derivatives_are_those_of_the_active_weights(x64):
     _, data = make_problem(2, n=25, d=5, k=2, weighted=True, dtype="float64")
 

@@ -97,6 +97,7 @@ def test_the_same_minimum_as_with_all_rows(kind, few_are_kept, x64):
     assert few_are_kept == [True] or kind in ("whole numbers", "alike")  # too many on a kink
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "intercept"),
     [
@@ -126,6 +127,7 @@ def test_float32(few_are_kept):
     assert abs(found.value - expected.value) <= 1e-5 * expected.value
 
 
+@pytest.mark.slow
 def test_rows_that_have_changed_lines_are_chosen_anew(few_are_kept, monkeypatch, x64):
     """From one small sample to all rows at once, of which far too few are kept at first."""
     monkeypatch.setattr(many_rows, "_KEPT_OF_NUMBERS", 2)

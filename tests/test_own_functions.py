@@ -57,6 +57,7 @@ def seen_by(fields):
     return gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [64, 120])
 def test_a_gradient_that_check_gradients_calls_right_trains_right(n):
     params, data = make_problem(0, n=n, d=2)

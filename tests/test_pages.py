@@ -97,6 +97,7 @@ def test_commands_print_what_is_shown(shown, run, tmp_path, monkeypatch) -> None
     assert_printed(shown[1], out + err)
 
 
+@pytest.mark.slow
 def test_the_script_of_two_processes_runs(tmp_path: Path) -> None:
     """`python train.py 0` and `python train.py 1`; the first prints the coefficients."""
     (script,) = blocks(ROOT / "linreg_jax/RECIPES.md", "python")

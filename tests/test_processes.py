@@ -185,6 +185,7 @@ def test_a_process_that_never_joins_is_an_error_in_time(launch):
     assert time.monotonic() - began < LIMIT / 2
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_last_state_when_a_process_is_killed(launch, tmp_path, x64):
     left, killed = launch("killed", 2, range(2))
     data = laid_out_by_hand(2, 1)
@@ -204,6 +205,7 @@ def test_a_run_goes_on_from_its_last_state_when_a_process_is_killed(launch, tmp_
     assert relative_error(rest.params, whole.params) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_given_up_in_time(launch, tmp_path):
     left, _ = launch("stalled", 2, range(2))
     _, errors = left.communicate(timeout=LIMIT)

@@ -15,6 +15,7 @@ PARAMS, DATA = make_problem(0, n=60, d=3)
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

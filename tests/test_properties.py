@@ -123,6 +123,7 @@ def test_chunks_are_batches_and_a_run_may_stop_after_any(
 LENGTHS = (1, 2, 7, 64, 65, 130)
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(
     num_steps=st.sampled_from(LENGTHS),
@@ -143,6 +144,7 @@ def test_a_thinned_run_records_every_so_many_of_all(
     assert_same_bits(thinned.state, every.state)
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(
     lengths=st.tuples(st.sampled_from(LENGTHS), st.sampled_from(LENGTHS)),
@@ -162,6 +164,7 @@ def test_two_parts_are_the_whole(lengths: tuple[int, int], batch_size: int | Non
 # An order of any length
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(st.integers(1, 5000), st.integers(0, 2**31 - 1), st.integers(0, 10**6))
 def test_an_order_holds_each_example_once(n: int, seed: int, epoch: int) -> None:

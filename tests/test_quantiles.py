@@ -122,6 +122,7 @@ def test_at_a_level_it_is_exact_between_two_a_line_and_nan_outside(found):
     np.testing.assert_array_equal(np.isfinite(holed.at(one.levels).bias), is_known)
 
 
+@pytest.mark.slow
 def test_penalties_targets_and_no_intercept(x64):
     _, data = make_problem(2, n=20, d=2, k=2, dtype="float64")
     path = quantile_path(data, [0.3, 0.8], penalties=[ridge(0.1)], intercept=False)

@@ -72,6 +72,7 @@ def test_draws_are_fits(intercept, strength, dtype):
     assert found.num_failed.tolist() == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 9])
 def test_batches_of_draws_are_all_draws(at_once, monkeypatch, x64):
     monkeypatch.setattr("linreg_jax._inference.bootstrap._DRAWN_AT_ONCE", at_once * 40)
@@ -115,6 +116,7 @@ def test_other_losses_are_minimised_in_each_draw(x64):
         assert relative_error(found.draws[i], flat(one.params)) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strength", [0.0, pytest.param(0.05, marks=pytest.mark.exhaustive)], ids=["plain", "ridge"]
 )
@@ -145,6 +147,7 @@ def test_losses_that_jump_are_minimised_in_each_draw(strength, x64):
         assert_bca(found, moved, (0.025, 0.975))
 
 
+@pytest.mark.slow
 def test_draws_that_determine_less_are_counted():
     X = jnp.zeros((12, 2)).at[:, 0].set(jnp.arange(12.0)).at[0, 1].set(1.0)
     found = bootstrap(as_dataset(X, jnp.arange(12.0) ** 2), mse, jax.random.key(0), 200)

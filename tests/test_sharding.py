@@ -91,6 +91,7 @@ FITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "dtype", "numbers_of_devices"),
     [
@@ -518,6 +519,7 @@ def test_importing_touches_no_device():
     assert touches.returncode != 0  # so a device at import would have failed
 
 
+@pytest.mark.slow
 def test_standard_errors_are_those_of_one_device(x64):
     _, data = make_problem(9, n=60, weighted=True, dtype="float64")
     sharded, codes = shard(data), np.arange(64) % 7

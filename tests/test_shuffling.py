@@ -142,6 +142,7 @@ def test_new_keys_and_epochs_do_not_compile_again():
     assert some._cache_size() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("n", [2, 3, 5, 64, 67])
 def test_every_position_is_equally_likely(n, source):

@@ -123,6 +123,7 @@ def test_it_is_what_a_linear_programme_says(x64):
         assert abs(found.value[i] - least) < 1e-9 * max(least, np.abs(y).max()), (i, level[i])
 
 
+@pytest.mark.slow
 def test_float32_says_how_far_it_came(x64):
     problems = batch("quantile")
     least = solved("quantile", *problems).value
@@ -134,6 +135,7 @@ def test_float32_says_how_far_it_came(x64):
     assert (found.status == SolutionStatus.CONVERGED).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_targets_no_intercept_and_more_features_than_examples(x64):
     _, data = make_problem(5, n=8, d=12, k=2, weighted=True, dtype="float64")
     together = solve(data, mae + lasso(0.05), intercept=False)
@@ -161,6 +163,7 @@ def test_targets_no_intercept_and_more_features_than_examples(x64):
     assert abs(float(together.value) - least) < 1e-12 * least
 
 
+@pytest.mark.slow
 def test_derivatives_of_the_value_and_none_of_the_parameters(x64):
     rng = np.random.default_rng(7)
     X, y, s = map(jnp.asarray, draw("plain", rng, N, D))

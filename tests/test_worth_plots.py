@@ -61,6 +61,7 @@ def test_residuals_and_quantiles(found):
     np.testing.assert_allclose(t, np.sort(inf.internally_studentized), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_leverages_and_cooks_distance(found):
     data, _, inf = found
     ax = plot_leverage(inf)

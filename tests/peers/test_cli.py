@@ -77,6 +77,7 @@ def test_held_out_rows_are_scored_as_theirs(diabetes, capsys):
     assert total / 442 == pytest.approx(mean_squared_error(y, predicted), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_quantiles_and_huber_reach_their_objectives(diabetes, capsys):
     path, X, y = diabetes
     scaled = StandardScaler().fit_transform(X)

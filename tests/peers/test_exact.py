@@ -66,6 +66,7 @@ def test_quantile_regressor(problem, level):
     assert -1e-12 * theirs <= theirs - found.value <= 1e-9 * theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [0.0, 5.0])
 def test_linear_programme(problem, epsilon):
     X, y = problem
@@ -84,6 +85,7 @@ def test_linear_programme(problem, epsilon):
         assert found.gap <= 1e-12 * found.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.0, 0.1])
 def test_huber_by_scipy(problem, strength):
     X, y = problem

@@ -33,6 +33,7 @@ TOLERANCE = 1e-6
 MANY = {"tol": 1e-14, "max_iter": 1_000_000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.01, 0.5])
 def test_lasso_and_elastic_net(alpha, problem):
     X, y = problem
@@ -57,6 +58,7 @@ def test_lasso_and_elastic_net(alpha, problem):
     assert relative_error(found, [peer.coef_, peer.intercept_]) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.01, 0.3])
 def test_a_quantile_with_a_lasso(alpha, problem):
     X, y = problem
@@ -84,6 +86,7 @@ def test_a_grid_of_strengths(problem):
     assert relative_error(path.at(strengths).weights, weights.T) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_cross_validation(problem):
     X, y = problem
     strengths = np.geomspace(2.0, 0.01, 12)
