@@ -25,6 +25,7 @@ MOST_MAPS = 25_000  # of 65,530, beyond which a process is killed
 # and the last among them, and `pytest -m exhaustive` the others.
 ONE_IN = {
     "test_host.py::test_the_same_as_compiled": 12,
+    "test_host.py::test_dtypes_and_shapes_are_those_of_jax": 4,
     "test_host.py::test_the_same_path": 3,
     "test_benchmarks.py::test_scenario_at_tiny_size": 4,
     "test_inference.py::test_covariances": 14,

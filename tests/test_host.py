@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,10 +27,12 @@ from linreg_jax import (
     ridge,
     solve,
     sse,
+    standardize,
     trajectory,
 )
 from linreg_jax import _host as host
 from linreg_jax._arithmetic.double_word import sum_pairs
+from linreg_jax.dataset import is_compressed
 from tests.support import relative_error
 from tests.test_first_call import programs_compiled
 
@@ -97,6 +100,31 @@ def test_the_same_as_compiled(x64: None, kind: str, loss: Loss, bias: bool) -> N
             largest = np.abs(np.where(np.isfinite(theirs), theirs, 0)).max()
             atol = bound * largest + 1e-15  # what rounding leaves of an exact 0
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol, err_msg=name)
+
+
+@pytest.mark.parametrize("loss", [mse, 0.5 * sse + ridge(0.3)], ids=["mse", "ridge"])
+@pytest.mark.parametrize("kind", DATA)
+def test_dtypes_and_shapes_are_those_of_jax(dtype: str, kind: str, loss: Loss) -> None:
+    """NumPy makes float64 of integers beside float32; where x64 is on, nothing would round it."""
+    with jax.enable_x64(True):
+        data = jax.tree.map(lambda leaf: leaf.astype(dtype), DATA[kind]())
+        if kind == "tiny weights":  # in float32 their sum is not to be divided by
+            data = data._replace(sample_weight=data.sample_weight * 1e10)
+        others = {
+            "hc3": lambda loss, data, bias: infer(data, loss, intercept=bias, covariance="hc3"),
+            "standardize": lambda loss, data, bias: standardize(data, center=bias),
+            "compress": lambda loss, data, bias: compress(data, method="qr"),
+            "steps": lambda loss, data, bias: diagnose(data, loss, intercept=bias).steps_to(0.1),
+            "trajectory": lambda loss, data, bias: trajectory(
+                loss, init_params(data), data, learning_rate=0.1, steps=[0, 9]
+            ),
+        }
+        for call in [*(call for call, _ in CALLS.values()), *others.values()]:
+            for bias in (True, False):
+                if is_compressed(data) and call is others["hc3"]:
+                    continue  # its rows are no examples
+                expected = jax.eval_shape(functools.partial(call, bias=bias), loss, data)
+                chex.assert_trees_all_equal_shapes_and_dtypes(call(loss, data, bias), expected)
 
 
 @pytest.mark.parametrize("kind", DATA)

@@ -117,7 +117,7 @@ def _estimate(
     n = sums["rows"] if precision else mean_divisor(data)
     penalized = penalty_curvature(loss) is not None
     constant = (xp.any(bias_multipliers(data) != 0) * intercept).astype(n.dtype)
-    used = xp.trace(sums["hat"]) if penalized else factored.rank + constant
+    used = xp.trace(sums["hat"]) if penalized else factored.rank.astype(n.dtype) + constant
     degrees = n - used
     variance = sums["squares"] / xp.where(degrees > 0, degrees, xp.nan)
     reference, meat = degrees, None
@@ -135,7 +135,7 @@ def _estimate(
     f, above = _f_statistic(fit, sums, variance, meat, penalized)
     f = xp.where(reference >= above, f, xp.nan)  # fewer clusters than weights determine none
     statistics |= {"f_statistic": f, "f_p_value": f_p_values(f, above, reference)}
-    usable = xp.where(xp.isnan(mean_divisor(data)), xp.nan, 1)
+    usable = xp.where(xp.isnan(mean_divisor(data)), xp.nan, xp.ones_like(n))
     return Estimate(
         xp.where(known[:, None], theta, xp.nan) * usable,
         xp.where(both[None], covariance, xp.nan) * usable,
