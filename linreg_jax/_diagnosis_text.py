@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from linreg_jax._typing import Array, Bool
+from linreg_jax._typing import AnyArray, Array, Bool
 
 if TYPE_CHECKING:
     from linreg_jax.diagnosis import Diagnosis
@@ -112,11 +112,11 @@ def _these_examples(diagnosis: Diagnosis) -> str:
     return "this one example" if count == 1 else f"these {_count(count)} examples"
 
 
-def _number(value: float | Array | np.ndarray) -> str:
+def _number(value: float | AnyArray) -> str:
     return f"{float(value):.4g}"
 
 
-def _count(value: float | Array | np.ndarray) -> str:
+def _count(value: float | AnyArray) -> str:
     number = float(value)
     return f"{number:,.0f}" if number < 1e6 else f"{number:.2g}"
 

@@ -5,7 +5,7 @@ from the origin of `Centring`: the bias is the prediction at the origin. Without
 there and stays 0.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -189,7 +189,7 @@ def rows_and_residuals(
     A, D_y = _differences(rows, block, intercept)
     high, low = theta
 
-    def subtract(j: AnyArray, r: Pair) -> Pair:
+    def subtract(j: Any, r: Pair) -> Pair:
         column, column_low = (column_at(a, j) for a in A)
         total, lost = add_product(r, column, -high[j][None, :], -low[j][None, :])
         return total, lost - column_low * high[j][None, :]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from linreg_jax._arithmetic.blocks import max_over_blocks, sum_over_blocks
-from linreg_jax._arithmetic.division import divide
+from linreg_jax._arithmetic.division import nonzero
 from linreg_jax._arithmetic.double_word import Pair, add_product, two_sum
 from linreg_jax._host import is_on_host, namespace_of, reduced_precision
 from linreg_jax._kernels import devices_of
@@ -88,7 +88,7 @@ def centre_of(
     origin = _row_at(columns, heaviest) / unit
     if b is not None:
         b_there = _row_at(b[:, None], heaviest)
-        origin = divide(origin, b_there)
+        origin = xp.where(b_there != 0, origin / nonzero(b_there), 0)
     centre = Centre(unit, origin, zero, zero > 0)
     constant = highest == lowest if b is None else _is_constant_along(centre, columns, b, s)
 
