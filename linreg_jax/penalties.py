@@ -52,11 +52,11 @@ class Penalty(Pytree):
 
     strength: float | Array
 
-    def rho(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
+    def rho(self, w: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
         """What one weight w costs, before `strength`; any shape."""
         raise TypeError(f"{type(self).__name__} must define rho and psi")
 
-    def psi(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
+    def psi(self, w: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
         """The derivative of rho, by hand; any shape."""
         raise TypeError(f"{type(self).__name__} must define rho and psi")
 
@@ -146,10 +146,10 @@ class Ridge(Penalty):
     def curvature_bound(self) -> float | Array:
         return 2 * self.strength
 
-    def rho(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
+    def rho(self, w: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
         return w * w
 
-    def psi(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
+    def psi(self, w: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
         return 2 * w
 
 
@@ -166,10 +166,10 @@ class Lasso(Penalty):
     is_piecewise_quadratic = True
     kinks = (0.0,)
 
-    def rho(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
+    def rho(self, w: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
         return w * jnp.sign(w)  # jax.grad(jnp.abs) is 1 at 0, this one is 0
 
-    def psi(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
+    def psi(self, w: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
         return jnp.sign(w)
 
     def prox(self, w: Float[Array, "..."], step: Float[Array, ""]) -> Float[Array, "..."]:

@@ -7,13 +7,15 @@ from linreg_jax._algebra.inverse import inverse_in_units
 from linreg_jax._host import namespace_of, vmap
 from linreg_jax._inference.fitted import Fitted
 from linreg_jax._kernels import matmul
-from linreg_jax._typing import AnyArray, Array, Float, Int
+from linreg_jax._typing import AnyArray, Float, Int
 
 HC_POWERS = {"hc2": 1, "hc3": 2}
 """The power of 1 - leverage that a residual's square is divided by; 0 for the others."""
 
 
-def in_units(fit: Fitted, M: Float[Array, "k p p"], *, intercept: bool) -> Float[Array, "k p p"]:
+def in_units(
+    fit: Fitted, M: Float[AnyArray, "k p p"], *, intercept: bool
+) -> Float[AnyArray, "k p p"]:
     """R⁻¹ M R⁻ᵀ in the units of X, of each target."""
 
     xp = namespace_of(M)
@@ -28,7 +30,9 @@ def in_units(fit: Fitted, M: Float[Array, "k p p"], *, intercept: bool) -> Float
     return vmap(of_target, like=M)(M)
 
 
-def sum_of_outer(weight: Float[Array, "n k"], q: Float[Array, "n p"]) -> Float[Array, "k p p"]:
+def sum_of_outer(
+    weight: Float[AnyArray, "n k"], q: Float[AnyArray, "n p"]
+) -> Float[AnyArray, "k p p"]:
     """Σ weight q qᵀ over rows, for each target."""
     return namespace_of(q).stack(
         [matmul((weight[:, j, None] * q).T, q) for j in range(weight.shape[1])]
@@ -36,11 +40,11 @@ def sum_of_outer(weight: Float[Array, "n k"], q: Float[Array, "n p"]) -> Float[A
 
 
 def of_clusters(
-    scores: Float[Array, "n k"],
-    q: Float[Array, "n p"],
-    s: Float[Array, " n"],
-    clusters: Int[Array, " n"],
-) -> tuple[Float[Array, "k p p"], Float[Array, ""]]:
+    scores: Float[AnyArray, "n k"],
+    q: Float[AnyArray, "n p"],
+    s: Float[AnyArray, " n"],
+    clusters: Int[AnyArray, " n"],
+) -> tuple[Float[AnyArray, "k p p"], Float[AnyArray, ""]]:
     """Σ_g u_g u_gᵀ with u_g = Σ_{i in g} scores q, for each target, and how many clusters weigh."""
     counted = jnp.where(s > 0, clusters, clusters[jnp.argmax(s)])
     size = len(clusters)

@@ -20,7 +20,7 @@ from linreg_jax._arithmetic.double_word import Pair
 from linreg_jax._host import by_numpy, namespace_of
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss, example_share
-from linreg_jax._typing import AnyArray, Array, Float
+from linreg_jax._typing import AnyArray, Float
 from linreg_jax.dataset import Dataset, bias_multipliers
 
 # A feature with at least this share of its unit length in directions without curvature.
@@ -39,14 +39,14 @@ class Fitted(NamedTuple):
     """
 
     factored: Factors
-    h: Array
+    h: AnyArray
     theta: Pair
     data: Dataset
-    weight_unit: Array
-    residuals: Array
+    weight_unit: AnyArray
+    residuals: AnyArray
 
     @property
-    def rows(self) -> tuple[Dataset, Array]:
+    def rows(self) -> tuple[Dataset, AnyArray]:
         """What is walked over block by block: the data and the residuals beside them."""
         return self.data._replace(total_weight=None), self.residuals
 
@@ -124,7 +124,7 @@ def q_rows(
     return fit.factored.forward(A.T).T / xp.sqrt(fit.weight_unit)
 
 
-def coefficients_of(fit: Fitted, *, intercept: bool) -> Float[Array, "p p"]:
+def coefficients_of(fit: Fitted, *, intercept: bool) -> Float[AnyArray, "p p"]:
     """J with dtheta = J dphi, the bias first: from the coordinates of q to the units of X."""
     identity = jnp.eye(fit.h.shape[0], dtype=fit.h.dtype)
     back = fit.factored.back(identity) / jnp.sqrt(fit.weight_unit)

@@ -26,7 +26,7 @@ from linreg_jax._inference.fitted import (
 )
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss
-from linreg_jax._typing import AnyArray, Array, Float, Int
+from linreg_jax._typing import AnyArray, Float, Int
 from linreg_jax.dataset import Dataset, bias_multipliers, mean_divisor
 
 
@@ -39,16 +39,16 @@ class Estimate(NamedTuple):
       statistics: fields of `Inference` by name, [k] or [].
     """
 
-    theta: Array
-    covariance: Array
-    reference_degrees: Array
-    statistics: dict[str, Array]
+    theta: AnyArray
+    covariance: AnyArray
+    reference_degrees: AnyArray
+    statistics: dict[str, AnyArray]
 
 
 def estimate(
     loss: Loss,
     data: Dataset,
-    clusters: Int[Array, " n"] | None,
+    clusters: Int[AnyArray, " n"] | None,
     *,
     intercept: bool,
     kind: str,
@@ -80,7 +80,7 @@ def estimate(
     )
 
 
-def inverse_of_fit(fit: Fitted, *, intercept: bool) -> Float[Array, "p p"]:
+def inverse_of_fit(fit: Fitted, *, intercept: bool) -> Float[AnyArray, "p p"]:
     """[p, p] (XᵀSX)⁻¹, refined."""
     n, d = fit.data.X.shape
     # Each of its numbers is multiplied a few times, where a fit multiplies each 10 to 100 times.
@@ -101,8 +101,8 @@ def _estimate(
     data: Dataset,
     fit: Fitted,
     inverse: AnyArray | None,
-    clusters: Array | None,
-    given: dict[str, Array] | None,
+    clusters: AnyArray | None,
+    given: dict[str, AnyArray] | None,
     intercept: bool,
     kind: str,
     precision: bool,
@@ -149,9 +149,9 @@ def estimate_of_fit(
     loss: Loss,
     data: Dataset,
     fit: Fitted,
-    inverse: Array | None,
-    clusters: Array | None,
-    given: dict[str, Array] | None,
+    inverse: AnyArray | None,
+    clusters: AnyArray | None,
+    given: dict[str, AnyArray] | None,
     *,
     intercept: bool,
     kind: str,
@@ -188,14 +188,14 @@ def sums_of_rows(
 
 def _meat(
     fit: Fitted,
-    sums: dict[str, Array],
-    variance: Array,
-    clusters: Array | None,
-    n: Array,
-    degrees: Array,
+    sums: dict[str, AnyArray],
+    variance: AnyArray,
+    clusters: AnyArray | None,
+    n: AnyArray,
+    degrees: AnyArray,
     intercept: bool,
     kind: str,
-) -> tuple[Array, Array]:
+) -> tuple[AnyArray, AnyArray]:
     """M [k, p, p] and the degrees of freedom of t."""
     if kind == "classical":
         return variance[:, None, None] * sums["hat"][None], degrees
@@ -213,14 +213,14 @@ def _meat(
 
 def _goodness(
     fit: Fitted,
-    sums: dict[str, Array],
-    n: Array,
-    degrees: Array,
-    used: Array,
-    variance: Array,
-    constant: Array,
+    sums: dict[str, AnyArray],
+    n: AnyArray,
+    degrees: AnyArray,
+    used: AnyArray,
+    variance: AnyArray,
+    constant: AnyArray,
     precision: bool,
-) -> dict[str, Array]:
+) -> dict[str, AnyArray]:
     unit, xp = fit.factored.rows.y.unit, namespace_of(variance)
     squares, total = sums["squares"], sums["about_mean"]
     unexplained = squares / total
@@ -246,8 +246,12 @@ def _goodness(
 
 
 def _f_statistic(
-    fit: Fitted, sums: dict[str, Array], variance: Array, meat: Array | None, penalized: bool
-) -> tuple[Float[Array, " k"], Array]:
+    fit: Fitted,
+    sums: dict[str, AnyArray],
+    variance: AnyArray,
+    meat: AnyArray | None,
+    penalized: bool,
+) -> tuple[Float[AnyArray, " k"], AnyArray]:
     """[k] F that all weights are 0, and how many there are; a Wald test but for the classical."""
     m, xp = fit.factored.rank.astype(variance.dtype), namespace_of(variance)
     if penalized:
@@ -258,7 +262,9 @@ def _f_statistic(
     return wald(fit, meat, h) / m, m
 
 
-def wald(fit: Fitted, M: Float[Array, "k p p"], h: Float[Array, "p k"]) -> Float[Array, " k"]:
+def wald(
+    fit: Fitted, M: Float[AnyArray, "k p p"], h: Float[AnyArray, "p k"]
+) -> Float[AnyArray, " k"]:
     """[k] hᵀ M⁻¹ h over the weights' part of h = R theta, whose covariance is M."""
     xp = namespace_of(M)
     positive = xp.arange(fit.factored.s.shape[0]) < fit.factored.rank
