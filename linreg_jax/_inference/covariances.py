@@ -14,7 +14,7 @@ HC_POWERS = {"hc2": 1, "hc3": 2}
 
 
 def in_units(
-    fit: Fitted, M: Float[AnyArray, "k p p"], *, intercept: bool
+    fit: Fitted, M: Float[AnyArray, "k m m"], *, intercept: bool
 ) -> Float[AnyArray, "k p p"]:
     """R⁻¹ M R⁻ᵀ in the units of X, of each target."""
 
