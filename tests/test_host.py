@@ -58,6 +58,7 @@ DATA: dict[str, Callable[[], Dataset]] = {
     "far from zero": lambda: _dataset(X=lambda X, y: X + 2.0**24),
     "scaled": lambda: _dataset(X=lambda X, y: X * np.array([1e-6, 1.0, 1e6])),
     "wide": lambda: _dataset(X=lambda X, y: np.random.default_rng(1).normal(size=(28, 40))),
+    "blocks": lambda: as_dataset(*np.split(np.random.default_rng(2).normal(size=(300, 4)), [3], 1)),
     "one row": lambda: as_dataset([[2.0, 1.0]], [3.0]),
     "compressed": lambda: jax.jit(compress)(_dataset()),
 }
@@ -200,6 +201,18 @@ def test_answers_lie_where_the_data_lie() -> None:
     last = jax.devices()[-1]
     found = solve(jax.device_put(_dataset(), last))
     assert {device for leaf in jax.tree.leaves(found) for device in leaf.devices()} == {last}
+    assert all(leaf.committed for leaf in jax.tree.leaves(found))
+
+
+def test_answers_are_bound_to_no_device_where_the_data_are_not() -> None:
+    """Or they could not meet arrays of another device, as a compiled program's answers can."""
+    elsewhere = jax.device_put(jnp.ones(3), jax.devices()[-1])
+    assert (solve(_dataset()).params.weights * elsewhere).shape == (3,)
+    with jax.default_device(jax.devices()[-1]):
+        data = _dataset()
+    found = solve(data).params.weights
+    assert found.devices() == data.X.devices()
+    assert not found.committed
 
 
 def test_numpy_arrays_of_a_dataset_made_by_hand_keep_to_the_dtype_of_jax() -> None:
