@@ -121,10 +121,10 @@ KINDS = [
 ]  # fmt: skip
 
 
-def batch(name, seed=0):
+def batch(name, seed=0, shape=(N, D)):
     """Problems of every kind, settings and strengths, each with a leading axis."""
     rng = np.random.default_rng(seed)
-    columns = zip(*(draw(kind, rng) for kind in KINDS for _ in range(EACH)), strict=True)
+    columns = zip(*(draw(kind, rng, *shape) for kind in KINDS for _ in range(EACH)), strict=True)
     data = Dataset(*(np.stack(column) for column in columns))
     count = len(KINDS) * EACH
     setting = rng.uniform(*LOSSES[name][1], count)
@@ -163,6 +163,7 @@ def subgradient(name, X, y, s, weights, bias, v, strength):
     A = np.column_stack([X - s @ X, np.ones(len(y))])
     r = A @ np.append(weights, bias + s @ X @ weights) - y
     near = 1e-11 * (np.abs(y).max() + np.abs(A) @ np.append(np.abs(weights), 0)) + 1e-300
+    near = near + 1e-15 * (np.abs(X) @ np.abs(weights) + np.abs(bias))  # features far from 0
     low, high = psi(r - near, v), psi(r + near, v)
     pull = np.append(2 * strength * weights, 0)
     # Whitened by what the loss and ridge hold z with, so that no unit counts.
@@ -174,30 +175,55 @@ def subgradient(name, X, y, s, weights, bias, v, strength):
     held = values > 1e-9 * values[0]
     whiten = Vt[held] / values[held, None] / lengths
     matrix = whiten @ (A * s[:, None]).T
-    high = high + 1e-12 * np.abs(high) + 1e-300  # which has to lie above
-    found = lsq_linear(matrix, -whiten @ pull, (low, high), tol=1e-14)
-    left = matrix @ found.x + whiten @ pull
-    return np.linalg.norm(left) / max(np.sqrt(s @ found.x**2), 1e-3 * np.abs(psi(1e9, v)))
+    # What has a slope of its own is no variable: of few the method is exact.
+    is_free, slopes = high - low > 1e-9 * np.abs(psi(1e9, v)), (low + high) / 2
+    target = -whiten @ pull - matrix[:, ~is_free] @ slopes[~is_free]
+    if is_free.any():
+        bounds = low[is_free], high[is_free]
+        slopes[is_free] = lsq_linear(matrix[:, is_free], target, bounds, method="bvls").x
+    left = matrix @ slopes + whiten @ pull
+    return np.linalg.norm(left) / max(np.sqrt(s @ slopes**2), 1e-3 * np.abs(psi(1e9, v)))
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_the_minimum_is_proven(name, x64):
-    data, setting, strength = batch(name)
+def number_not_proven(name, data, setting, strength):
+    """Each minimum of a batch is what NumPy makes of it, and its gap and a checker agree on it.
+
+    Returns how many have not converged, as they say themselves.
+    """
     found = one_by_one(name, data, setting, strength)
     rho = LOSSES[name][2]
-    assert (found.status == SolutionStatus.CONVERGED).all()
-    for i in range(len(setting)):
+    has_converged = found.status == SolutionStatus.CONVERGED
+    for i in np.flatnonzero(has_converged):
         X, y, s = (column[i] for column in data[:3])
         weights, bias = found.params.weights[i], found.params.bias[i]
         value = s @ rho(X @ weights + bias - y, setting[i]) / s.sum()
         value += strength[i] * weights @ weights
         zero = s @ rho(-y, setting[i]) / s.sum()
         # Coefficients in the units of the file: what rounding makes of the predictions.
-        assert abs(found.value[i] - value) <= 1e-9 * value + 1e-12 * zero, (i, KINDS[i // EACH])
+        assert abs(found.value[i] - value) <= 1e-9 * value + 1e-10 * zero, (i, KINDS[i // EACH])
         assert 0 <= found.gap[i] <= max(1e-12 * value, 1e-13 * zero), (i, KINDS[i // EACH])
         if value > 1e-3 * zero:
             left = subgradient(name, X, y, s, weights, bias, setting[i], strength[i])
-            assert left < 1e-6, (i, KINDS[i // EACH])
+            assert left < 1e-5, (i, KINDS[i // EACH])
+    return np.sum(~has_converged)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_minimum_is_proven(name, x64):
+    assert number_not_proven(name, *batch(name)) == 0
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_thousand_minima_are_proven(name, x64):
+    seeds = {(N, D): 8, (5, 4): 6, (12, 20): 4, (300, 8): 4, (2000, 30): 1}
+    assert sum(seeds.values()) * EACH * len(KINDS) >= 1_000
+    given_up = [
+        number_not_proven(name, *batch(name, seed, shape))
+        for shape, num in seeds.items()
+        for seed in range(1, 1 + num)
+    ]
+    assert sum(given_up) <= 1
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from linreg_jax._minimum.point import Goal, Point, better, certified
 from linreg_jax._minimum.problem import Problem, Scaled
 from linreg_jax._typing import Array, Bool, Float, Int
 
-_ROUNDS = 4
+_ROUNDS = 8
 _CANDIDATES = 4  # times p
 
 
@@ -56,21 +56,33 @@ def finish(problem: Problem, scaled: Scaled, cells: Cells, point: Point, goal: G
     chosen = _choose(problem, cells, point.z, jnp.where(is_jump, inside, 0))
 
     def cond_fun(state: tuple) -> Array:
-        best, _, _, count = state
+        best, _, _, _, count = state
         return ~best.is_within(goal) & (count < _ROUNDS) & jnp.isfinite(point.gap)
 
     def body_fun(state: tuple) -> tuple:
-        best, z, v, count = state
-        z, v = _solve(problem, cells, chosen, is_inside, z, v)
+        best, z, v, is_chosen, count = state
+        z, v = _solve(problem, cells, chosen._replace(is_chosen=is_chosen), is_inside, z, v)
         r, within = problem.residuals(z), jnp.clip(v, 0, height)
         u = cells.floor + jnp.sum(within, axis=0)
         excess = cells.excess(cells.positions(r), within)
         found = certified(problem, scaled, z, u, r, excess, within)
-        return better(best, found), z, v, count + 1
+        v, is_chosen = _without_those_that_leave(cells, chosen, v, is_chosen)
+        return better(best, found), z, v, is_chosen, count + 1
 
     on_piece = jnp.where(point.v > height / 2, height, 0)
-    start = (point, point.z, jnp.where(is_inside, point.v, on_piece), 0)
+    start = (point, point.z, jnp.where(is_inside, point.v, on_piece), chosen.is_chosen, 0)
     return lax.while_loop(cond_fun, body_fun, start)[0]
+
+
+def _without_those_that_leave(
+    cells: Cells, chosen: Chosen, v: Float[Array, "m n"], is_chosen: Bool[Array, " p"]
+) -> tuple[Float[Array, "m n"], Bool[Array, " p"]]:
+    """v with the slopes that left their jump at its ends, and which rows stay on their kinks."""
+    slope, height = v[chosen.cell, chosen.row], cells.height[chosen.cell, chosen.row]
+    within = jnp.clip(slope, 0, height)
+    leaves = is_chosen & (jnp.abs(slope - within) > jnp.finfo(v.dtype).eps ** 0.75 * height)
+    v = v.at[chosen.cell, chosen.row].add(jnp.where(leaves, within - slope, 0))
+    return v, is_chosen & ~leaves
 
 
 def inside_cells(problem: Problem, cells: Cells, point: Point) -> Float[Array, "m n"]:
