@@ -26,7 +26,8 @@ from linreg_jax._minimum.problem import Problem, Scaled, solve_positive
 from linreg_jax._typing import Array, Bool, Float, Int
 
 _MOST_ITERATIONS = 100
-_PATIENCE = 8  # iterations without a better point
+_PATIENCE = 8  # iterations without a better point, once mu has halved;
+_FIRST_PATIENCE = 25  # before that outliers may leave room for small steps only
 _TO_THE_BOUNDARY = 0.9995
 _LARGEST_CORRECTOR = 10.0  # of the mu aimed at
 
@@ -34,8 +35,8 @@ _LARGEST_CORRECTOR = 10.0  # of the mu aimed at
 class _State(NamedTuple):
     iterate: Iterate
     best: Point
-    mu: Array  # the least so far
-    e: Array  # the length of the gradient, the least so far
+    mu: Array  # the least when something had last moved
+    e: Array  # the length of the gradient, the same
     num_steps: Array
     waited: Array
 
@@ -70,7 +71,8 @@ def interior(
         return point_at(z, cells.nearest(cells.positions(problem.residuals(z))))
 
     def cond_fun(state: _State) -> Array:
-        is_left = ~state.best.is_within(goal) & (state.waited < _PATIENCE)
+        patience = jnp.where(state.mu < first_mu / 2, _PATIENCE, _FIRST_PATIENCE)
+        is_left = ~state.best.is_within(goal) & (state.waited < patience)
         return is_wanted & is_left & (state.num_steps < _MOST_ITERATIONS)
 
     def body_fun(state: _State) -> _State:
@@ -81,13 +83,18 @@ def interior(
         is_more_balanced = e < 0.97 * state.e
         has_moved = (point.gap < 0.9 * state.best.gap) | is_nearer | is_more_balanced
         waited = jnp.where(has_moved, 0, state.waited + 1)
-        best, mu, e = better(state.best, point), jnp.fmin(mu, state.mu), jnp.fmin(e, state.e)
-        return _State(iterate, best, mu, e, state.num_steps + 1, waited)
+        # Kept until they have fallen by so much: small steps add up.
+        mu, e = (
+            jnp.where(has_moved, jnp.fmin(new, old), old)
+            for new, old in ((mu, state.mu), (e, state.e))
+        )
+        return _State(iterate, better(state.best, point), mu, e, state.num_steps + 1, waited)
 
     # Where z fits every row, or 0 does, there is nothing to do, and nothing to be scaled by.
     best = better(at_rest(z), at_rest(jnp.zeros_like(z)))
     zero, infinity = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, z.dtype)
     state = _State(start(problem, rows, z), best, infinity, infinity, zero, zero)
+    first_mu = rows.mean_product(state.iterate)
     state = lax.while_loop(cond_fun, body_fun, state)
     return state.best, state.num_steps
 
