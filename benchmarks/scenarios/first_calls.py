@@ -39,7 +39,13 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 def _importing(modules: str) -> Competitor:
     call = partial(_run, ["-c", IMPORT.format(modules)])
-    return Competitor(f"import {modules}", call, ours="linreg" in modules, times_itself=True)
+    return Competitor(
+        f"import {modules}",
+        call,
+        ours="linreg" in modules,
+        times_itself=True,
+        starts_a_process=True,
+    )
 
 
 def _case(name: str, n: int, d: int, settings: Settings) -> Case:
@@ -47,7 +53,9 @@ def _case(name: str, n: int, d: int, settings: Settings) -> Case:
 
     def competitor(whose: str, label: str) -> Competitor:
         call = partial(_run, ["-m", "benchmarks.first_call", whose, *shape])
-        return Competitor(label, call, ours=whose == "ours", times_itself=True)
+        return Competitor(
+            label, call, ours=whose == "ours", times_itself=True, starts_a_process=True
+        )
 
     competitors = [competitor("ours", "linreg_jax")]
     if name in PLAIN:
