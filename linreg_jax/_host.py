@@ -5,6 +5,7 @@ traced by JAX where they are given its arrays, and computed at once where they a
 program that XLA compiles in a second NumPy runs in milliseconds, and in the same dtype.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,8 +18,8 @@ from linreg_jax._kernels import beside, platform_of
 from linreg_jax._typing import AnyArray
 from linreg_jax._validation import is_traced
 
-# Up to so many numbers NumPy takes 1 to 5 ms where XLA compiles for 0.6 to 1.5 s and then takes
-# 0.2 ms or more.
+# Of so many numbers NumPy makes a least-squares fit in 2 to 8 ms (in 30 to 50 where there are as
+# many features as examples); XLA compiles it for 0.6 to 1.5 s and then takes a fifth to a tenth.
 _FEW = 2**13
 
 _State = TypeVar("_State")
@@ -34,21 +35,39 @@ def namespace_of(array: Any) -> Any:
     return np if is_on_host(array) else jnp
 
 
-def by_numpy(
-    function: Callable[..., _State], *arguments: Any, size: int, or_nan: bool = False
-) -> _State | None:
-    """What a function makes of NumPy's arrays in place of JAX's, as arrays of JAX.
+def computed(
+    function: Callable[..., _State],
+    *arguments: Any,
+    size: float,
+    static_argnums: tuple[int, ...] = (),
+    or_nan: bool = False,
+) -> _State:
+    """What a function returns: of few numbers by NumPy, else in one compiled program.
 
-    None where JAX must compute it: there are many numbers, they are traced or differentiated, lie
-    on several devices or on an accelerator, some are so small that XLA takes them for 0, or what is
-    found is NaN (where a debugger would look).
+    JAX computes it where there are many numbers, they are traced or differentiated, lie on several
+    devices or on an accelerator, some are so small that XLA takes them for 0, or what NumPy finds
+    is NaN (where a debugger would look).
 
     Args:
       function: of pytrees of arrays and settings, all in terms of `namespace_of`.
       arguments: what it takes.
-      size: how many numbers it computes with.
+      size: how many numbers it computes with; `math.inf` for what NumPy cannot.
+      static_argnums: which arguments are settings of the program, as for `jax.jit`.
       or_nan: whether some of what is found may be NaN.
     """
+    found = _by_numpy(function, arguments, size, or_nan)
+    return _program(function, static_argnums)(*arguments) if found is None else found
+
+
+@functools.cache
+def _program(function: Callable[..., Any], static_argnums: tuple[int, ...]) -> Callable[..., Any]:
+    return jax.jit(function, static_argnums=static_argnums)
+
+
+def _by_numpy(
+    function: Callable[..., _State], arguments: tuple[Any, ...], size: float, or_nan: bool
+) -> _State | None:
+    """What it makes of NumPy's arrays in place of JAX's, as arrays of JAX; None: it cannot."""
     leaves = jax.tree.leaves(arguments)
     if size > _FEW or not all(map(_can_be_read, leaves)):
         return None
@@ -128,10 +147,10 @@ def column_at(matrix: AnyArray, index: Any) -> AnyArray:
 
 def reduced_precision(x: AnyArray, digits: int) -> AnyArray:
     """x rounded to so many binary digits behind the first, half to even."""
-    info = jnp.finfo(x.dtype)
+    xp, info = namespace_of(x), jnp.finfo(x.dtype)
     if not is_on_host(x):
         return lax.reduce_precision(x, info.nexp, digits)
     drop = info.nmant - digits
     bits = x.view(f"u{x.dtype.itemsize}")
     half = (bits >> drop & 1) + ((1 << drop - 1) - 1)
-    return namespace_of(x).where(np.isnan(x), x, (bits + half >> drop << drop).view(x.dtype))
+    return xp.where(xp.isnan(x), x, (bits + half >> drop << drop).view(x.dtype))

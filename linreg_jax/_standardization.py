@@ -2,11 +2,9 @@
 
 from typing import NamedTuple
 
-import jax
-
 from linreg_jax._arithmetic.centring import centre_of, power_of_two, without_zero_weight
 from linreg_jax._arithmetic.division import nonzero
-from linreg_jax._host import by_numpy, namespace_of
+from linreg_jax._host import computed, namespace_of
 from linreg_jax._kernels import matmul, per_example
 from linreg_jax._typing import AnyArray, Array, Float
 from linreg_jax._validation import flag
@@ -74,9 +72,8 @@ def standardize(data: Dataset, *, center: bool = True) -> tuple[Dataset, Standar
       [-1.224744...  0.         1.224744...] [2.] [1.6329932]
     """
     check_dataset(data)
-    arguments = data, flag("center", center)
-    found = by_numpy(_standardized, *arguments, size=data.X.size)
-    X, restore = _standardize(*arguments) if found is None else found
+    center = flag("center", center)
+    X, restore = computed(_standardized, data, center, size=data.X.size, static_argnums=(1,))
     return data._replace(X=X), restore
 
 
@@ -101,6 +98,3 @@ def _standardized(data: Dataset, center: bool) -> tuple[Float[AnyArray, "n d"], 
     X = xp.where(centre.constant[None, :], 0, X / nonzero(deviation)[None, :])
     scale = xp.where(centre.constant & ~xp.isnan(total), 1, deviation * centre.unit)
     return X, Standardization(mean * centre.unit if center else None, scale)
-
-
-_standardize = jax.jit(_standardized, static_argnums=1)

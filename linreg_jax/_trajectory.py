@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from linreg_jax._algebra.linalg import centred_factor, target_columns
 from linreg_jax._algebra.path import descend, descended
 from linreg_jax._algebra.quadratic import determined, gram_of_loss, quadratic, require_quadratic
-from linreg_jax._host import by_numpy, held, is_on_host, namespace_of
+from linreg_jax._host import computed, held, is_on_host, namespace_of
 from linreg_jax._kernels import on_device, placed
 from linreg_jax._typing import AnyArray, Array, Int
 from linreg_jax._validation import is_not_negative, is_traced, scalar_setting, shape_text, shown
@@ -112,8 +112,7 @@ def trajectory(
             raise ValueError(f"{name} has shape {shape_text(array.shape)}: it must be {accepted}")
     arguments = placed(loss), params, data, rates, counts, momentum
     size = data.X.size + data.y.size + params.weights.size * rates.size * counts.size
-    few = by_numpy(_on_path, *arguments, size=size)
-    return _trajectory(*arguments) if few is None else few
+    return computed(_on_path, *arguments, size=size)
 
 
 def _whole_numbers(steps: Any) -> Int[Array, "..."]:
@@ -168,6 +167,3 @@ def _on_path(
         lambda leaf: xp.squeeze(xp.where(xp.isnan(leaf), xp.inf, leaf), axes),
         Trajectory(Params(weights, bias), losses),
     )
-
-
-_trajectory = jax.jit(_on_path)

@@ -6,20 +6,17 @@ products. Any rows with the same ones are as good, and d + 1 + k of them are eno
     Fᵀ F = [b X y]ᵀ S [b X y]        F [d + 1 + k, 1 + d + k],  S the sample weights
 """
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from linreg_jax._algebra.linalg import centred_factor, centring, target_columns, weighted_rows
 from linreg_jax._arithmetic.blocks import sum_over_blocks
-from linreg_jax._host import by_numpy, namespace_of
+from linreg_jax._host import computed, namespace_of
 from linreg_jax._kernels import matmul
-from linreg_jax._typing import AnyArray, Array, Float
+from linreg_jax._typing import Array, Float
 from linreg_jax._validation import shape_text, shown
 from linreg_jax.dataset import Dataset, check_dataset, is_compressed, mean_divisor
 
@@ -82,8 +79,8 @@ def compress(data: Dataset, *, method: Literal["auto", "gram", "qr"] = "auto") -
     n, m = data.X.shape[0], 1 + data.X.shape[1] + math.prod(data.y.shape[1:])
     if method == "auto":
         method = "qr" if m <= _QR_COLUMNS and n * m <= _QR_NUMBERS else "gram"
-    few = by_numpy(_compress_by_qr, data, size=n * m) if method == "qr" else None
-    return _compress(data, method) if few is None else few
+    size = n * m if method == "qr" else math.inf
+    return computed(_compressed, data, method, size=size, static_argnums=(1,))
 
 
 def combine(a: Dataset, b: Dataset) -> Dataset:
@@ -133,24 +130,14 @@ def combine(a: Dataset, b: Dataset) -> Dataset:
     return compress(stacked, method="qr")
 
 
-@functools.partial(jax.jit, static_argnames="method")
-def _compress(data: Dataset, method: Literal["gram", "qr"]) -> Dataset:
-    return _compress_by_qr(data) if method == "qr" else _compressed(data, _factor_of_gram)
-
-
-def _compress_by_qr(data: Dataset) -> Dataset:
-    def factor(rows: Dataset) -> Float[AnyArray, "q m"]:
-        centre, R = centred_factor(rows)
-        return centre.undo(R)
-
-    return _compressed(data, factor)
-
-
-def _compressed(data: Dataset, factor: Callable[[Dataset], Float[AnyArray, "q m"]]) -> Dataset:
-    """The rows that a factor of the data, with targets [n, k], makes."""
+def _compressed(data: Dataset, method: Literal["gram", "qr"]) -> Dataset:
     rows = data._replace(y=target_columns(data.y), total_weight=None)
     d, k = data.X.shape[1], rows.y.shape[1]
-    F = factor(rows)
+    if method == "qr":
+        centre, R = centred_factor(rows)
+        F = centre.undo(R)
+    else:
+        F = _factor_of_gram(rows)
     F = namespace_of(F).pad(F, ((0, 1 + d + k - F.shape[0]), (0, 0)))
     y = F[:, 1 + d] if data.y.ndim == 1 else F[:, 1 + d :]
     return Dataset(F[:, 1 : 1 + d], y, bias_column=F[:, 0], total_weight=mean_divisor(data))

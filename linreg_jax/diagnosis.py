@@ -13,7 +13,7 @@ from linreg_jax._algebra.linalg import centred_factor, target_columns
 from linreg_jax._algebra.quadratic import determined, require_curvature
 from linreg_jax._arithmetic.division import divide, nonzero
 from linreg_jax._diagnosis_text import in_sentences
-from linreg_jax._host import by_numpy, namespace_of
+from linreg_jax._host import computed, namespace_of
 from linreg_jax._kernels import on_device, placed
 from linreg_jax._loss import Loss, example_weights
 from linreg_jax._pytrees import as_function, as_pytree
@@ -140,8 +140,7 @@ class Diagnosis(NamedTuple):
 
 def _told(function: Callable[..., Array], *arguments: Any) -> Array:
     """What a function says of a few numbers, all at once."""
-    few = by_numpy(function, *arguments, size=sum(map(np.size, arguments)))
-    return jax.jit(function)(*arguments) if few is None else few
+    return computed(function, *arguments, size=sum(map(np.size, arguments)))
 
 
 def _as_rates(learning_rate: ArrayLike, dtype: np.dtype) -> Float[Array, "*r"]:
@@ -205,8 +204,8 @@ def diagnose(data: Dataset, loss: Loss = mse, *, intercept: bool = True) -> Diag
         example_weights(loss, data)  # raises where the loss is not squared
     # The caller's own loss: jit would give its strengths back as arrays.
     arguments = placed(as_pytree(loss)), data, flag("intercept", intercept)
-    few = by_numpy(_diagnosis, *arguments, size=data.X.size + data.y.size)
-    found = _diagnose(*arguments) if few is None else few
+    size = data.X.size + data.y.size
+    found = computed(_diagnosis, *arguments, size=size, static_argnums=(2,))
     return found._replace(loss=loss)
 
 
@@ -251,6 +250,3 @@ def _diagnosis(argument: Loss, data: Dataset, intercept: bool) -> Diagnosis:
         collinear=collinear & ~rows.X.constant,
         overflow_size=overflow_size,
     )
-
-
-_diagnose = jax.jit(_diagnosis, static_argnums=2)

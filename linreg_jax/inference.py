@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from linreg_jax._conversion import as_numeric
-from linreg_jax._host import by_numpy, namespace_of
+from linreg_jax._host import computed, namespace_of
 from linreg_jax._inference.arguments import (
     COVARIANCES,
     OF_QUANTILES,
@@ -77,8 +77,8 @@ def infer(
     refined in double-word arithmetic; the others are right to the condition number times eps.
     A smooth loss is minimised by Newton's steps from least squares, one whose psi jumps by `solve`.
 
-    t and F probabilities are computed on the device. t's quantile, which the intervals need, is
-    scipy's, on the host; inside `jit` the program calls it there.
+    t and F probabilities are computed on the device, those of few numbers by scipy. t's quantile,
+    which the intervals need, is scipy's, on the host; inside `jit` the program calls it there.
 
     Args:
       data: a `Dataset`; X [n, d], y [n] or [n, k]. A compressed one gives the classical covariance
@@ -140,8 +140,8 @@ def inference_of(
     """The `Inference` of an `Estimate`; `single`: of one target, y [n]."""
     quantile = t_quantile(level, found.reference_degrees)
     arguments = found, quantile, on_device(level, found.theta.dtype), intercept, single
-    few = by_numpy(_assembled, *arguments, size=found.covariance.size, or_nan=True)
-    return _assemble(*arguments) if few is None else few
+    size = found.covariance.size
+    return computed(_assembled, *arguments, size=size, static_argnums=(3, 4), or_nan=True)
 
 
 def _estimate(
@@ -192,9 +192,6 @@ def _assembled(
         level=level,
         **numbers,
     )
-
-
-_assemble = jax.jit(_assembled, static_argnums=(3, 4))
 
 
 def predict_interval(

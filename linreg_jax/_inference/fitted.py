@@ -7,7 +7,6 @@ identity (less what ridge takes), whatever the units and the condition number of
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from linreg_jax._algebra.inverse import exact_residuals
@@ -17,7 +16,7 @@ from linreg_jax._algebra.quadratic import penalty_curvature
 from linreg_jax._arithmetic.blocks import by_parts
 from linreg_jax._arithmetic.centring import power_of_two, without_zero_weight
 from linreg_jax._arithmetic.double_word import Pair
-from linreg_jax._host import by_numpy, namespace_of
+from linreg_jax._host import computed, namespace_of
 from linreg_jax._kernels import matmul
 from linreg_jax._loss import Loss, example_share
 from linreg_jax._typing import AnyArray, Float
@@ -53,8 +52,8 @@ class Fitted(NamedTuple):
 
 def least_squares_fit(loss: Loss, data: Dataset, *, intercept: bool) -> Fitted:
     """As `solve` has it, with the weights in units of a power of two."""
-    few = by_numpy(_fit, loss, data, intercept, size=size_of_fit(data))
-    return _fit_compiled(loss, data, intercept) if few is None else few
+    size = size_of_fit(data)
+    return computed(_fit, loss, data, intercept, size=size, static_argnums=(2,))
 
 
 def size_of_fit(data: Dataset) -> int:
@@ -79,9 +78,6 @@ def _fit(loss: Loss, data: Dataset, intercept: bool) -> Fitted:
     theta, _ = corrected(factored, h, columns, intercept=intercept)
     residuals = _residuals(factored, theta, columns._replace(sample_weight=None), intercept)
     return Fitted(factored, h, theta, columns, unit, residuals)
-
-
-_fit_compiled = jax.jit(_fit, static_argnums=2)
 
 
 def _residuals(factored: Factors, theta: Pair, data: Dataset, intercept: bool) -> AnyArray:

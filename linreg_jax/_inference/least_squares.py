@@ -4,17 +4,16 @@ The covariance is R⁻¹ M R⁻ᵀ. M is σ² Σ s q qᵀ where errors are alike
 products of clusters' scores where they are not; nothing squares the condition number.
 """
 
-import functools
+import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from linreg_jax._algebra.inverse import inverse_in_units, params_in_units, refined_inverse
 from linreg_jax._algebra.quadratic import penalty_curvature
 from linreg_jax._arithmetic.blocks import sum_over_blocks
 from linreg_jax._arithmetic.centring import without_zero_weight
-from linreg_jax._host import by_numpy, namespace_of, vmap
+from linreg_jax._host import computed, namespace_of, vmap
 from linreg_jax._inference.covariances import HC_POWERS, in_units, of_clusters, sum_of_outer
 from linreg_jax._inference.distributions import f_p_values
 from linreg_jax._inference.fitted import (
@@ -62,30 +61,15 @@ def estimate(
     inverse = None
     if kind == "classical" and penalty_curvature(loss) is None:
         inverse = inverse_of_fit(fit, intercept=intercept)
-    if clusters is None:
-        arguments = loss, data, fit, inverse, None, None, intercept, kind, precision
-        few = by_numpy(_estimate, *arguments, size=size_of_fit(data), or_nan=True)
-        if few is not None:
-            return few
-    return estimate_of_fit(
-        loss,
-        data,
-        fit,
-        inverse,
-        clusters,
-        None,
-        intercept=intercept,
-        kind=kind,
-        precision=precision,
-    )
+    return estimate_of_fit(loss, data, fit, inverse, clusters, None, intercept, kind, precision)
 
 
 def inverse_of_fit(fit: Fitted, *, intercept: bool) -> Float[AnyArray, "p p"]:
     """[p, p] (XᵀSX)⁻¹, refined."""
     n, d = fit.data.X.shape
     # Each of its numbers is multiplied a few times, where a fit multiplies each 10 to 100 times.
-    few = by_numpy(_inverse, fit, intercept, size=n * (d + 1) ** 2 // 32)
-    return _inverse_compiled(fit, intercept) if few is None else few
+    size = n * (d + 1) ** 2 / 32
+    return computed(_inverse, fit, intercept, size=size, static_argnums=(1,))
 
 
 def _inverse(fit: Fitted, intercept: bool) -> Float[AnyArray, "p p"]:
@@ -93,10 +77,7 @@ def _inverse(fit: Fitted, intercept: bool) -> Float[AnyArray, "p p"]:
     return inverse_in_units(fit.factored.rows, Z, intercept=intercept) / fit.weight_unit
 
 
-_inverse_compiled = jax.jit(_inverse, static_argnums=1)
-
-
-def _estimate(
+def estimate_of_fit(
     loss: Loss,
     data: Dataset,
     fit: Fitted,
@@ -108,6 +89,27 @@ def _estimate(
     precision: bool,
 ) -> Estimate:
     """The same of a fit; sums that its rows do not tell, as compressed ones, are `given`."""
+    size = size_of_fit(data) if clusters is None else math.inf
+    settings = intercept, kind, precision
+    return computed(
+        _estimate,
+        *(loss, data, fit, inverse, clusters, given, settings),
+        size=size,
+        static_argnums=(6,),
+        or_nan=True,
+    )
+
+
+def _estimate(
+    loss: Loss,
+    data: Dataset,
+    fit: Fitted,
+    inverse: AnyArray | None,
+    clusters: AnyArray | None,
+    given: dict[str, AnyArray] | None,
+    settings: tuple[bool, str, bool],
+) -> Estimate:
+    intercept, kind, precision = settings
     factored, xp = fit.factored, namespace_of(fit.h)
     of_rows = "classical" if given is not None else kind
     sums = sum_over_blocks(
@@ -142,23 +144,6 @@ def _estimate(
         reference,
         statistics,
     )
-
-
-@functools.partial(jax.jit, static_argnames=("intercept", "kind", "precision"))
-def estimate_of_fit(
-    loss: Loss,
-    data: Dataset,
-    fit: Fitted,
-    inverse: AnyArray | None,
-    clusters: AnyArray | None,
-    given: dict[str, AnyArray] | None,
-    *,
-    intercept: bool,
-    kind: str,
-    precision: bool,
-) -> Estimate:
-    """`_estimate` in one program."""
-    return _estimate(loss, data, fit, inverse, clusters, given, intercept, kind, precision)
 
 
 def sums_of_rows(

@@ -136,10 +136,7 @@ def _of_squares(
     given = {name: jnp.asarray(value, small.X.dtype) for name, value in given.items()}
     plain = kind == "classical" and penalty_curvature(loss) is None
     inverse = inverse_of_fit(fit, intercept=intercept) if plain else None
-    return estimate_of_fit(
-        loss, small, fit, inverse, None, given,
-        intercept=intercept, kind=kind, precision=precision,
-    )  # fmt: skip
+    return estimate_of_fit(loss, small, fit, inverse, None, given, intercept, kind, precision)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))

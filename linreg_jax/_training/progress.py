@@ -87,13 +87,13 @@ def watched(
         )
     bar: _Bar = _bar(settings.num_steps) if show is True else _Caller(show)
     carry = _init(problem, start, key, settings)
-    carry = _advance(problem, carry, 0, settings)  # compiles
+    carry, has_ended = _advance(problem, carry, 0, settings)  # compiles
     began = looked = time.perf_counter()
     period, periods = 0, 1
     try:
-        while not _ended(carry, settings):
+        while not has_ended:
             period = period + periods
-            carry = _advance(problem, carry, period, settings)
+            carry, has_ended = _advance(problem, carry, period, settings)
             now = time.perf_counter()
             pace = periods / max(now - looked, 1e-6)
             periods, looked = max(1, min(2 * periods, int(pace * _SECONDS))), now
@@ -106,27 +106,21 @@ def watched(
     return _finish(problem, carry, settings)
 
 
-def _advance(problem: Problem, carry: Carry, until: int, settings: Settings) -> Carry:
-    """Periods, until the run is done or `until` of them are taken."""
-    carry = _compiled_advance(problem, carry, placed(np.int32(until)), settings)
-    return jax.block_until_ready(carry)
+def _advance(problem: Problem, carry: Carry, until: int, settings: Settings) -> tuple[Carry, bool]:
+    """Periods, until the run is done or `until` of them are taken; and whether it is done."""
+    carry, has_ended = _compiled_advance(problem, carry, placed(np.int32(until)), settings)
+    return jax.block_until_ready(carry), bool(jax.device_get(has_ended))
 
 
 @functools.partial(jax.jit, static_argnames="settings")
 def _compiled_advance(
     problem: Problem, carry: Carry, until: ArrayLike, settings: Settings
-) -> Carry:
-
+) -> tuple[Carry, Array]:
     def continues(carry: Carry) -> Array:
         return ~is_done(carry, settings) & (carry.period < until)
 
-    return lax.while_loop(continues, functools.partial(loop.period, problem, settings), carry)
-
-
-def _ended(carry: Carry, settings: Settings) -> bool:
-    state, first_step = carry.state, carry.first_step
-    status, step, first = jax.device_get((state.status, state.step, first_step))
-    return bool(status != Status.RUNNING or step >= first + settings.num_steps)
+    carry = lax.while_loop(continues, functools.partial(loop.period, problem, settings), carry)
+    return carry, is_done(carry, settings)
 
 
 def _measure(problem: Problem, settings: Settings, carry: Carry, seconds: float) -> Progress:
