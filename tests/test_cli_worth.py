@@ -62,6 +62,14 @@ def test_the_table_is_of_the_columns_in_the_file(run, table, numbers, options, l
     assert max(map(len, lines)) <= 80
 
 
+def test_a_tiny_probability_does_not_run_into_the_column_beside_it(run, numbers, tmp_path):
+    path = write(tmp_path / "twice.csv", *(np.concatenate([part, part]) for part in numbers))
+    code, out, _ = run("fit", path, "--target", "price", "--float64")
+    assert code == 0
+    row = out.splitlines()[1].split()
+    assert (len(row), row[0], row[4]) == (7, "size", "<1e-99")
+
+
 def test_what_is_constant_has_no_errors(run, numbers, tmp_path):
     X, y = numbers
     X = X.copy()

@@ -22,6 +22,7 @@ from linreg_jax.tables import ColumnModel, Table
 _NUMBERS = ("params", "standard_errors", "statistics", "p_values", "lower", "upper")
 _KEYS = ("coefficient", "standard_error", "t", "p", "lower", "upper")
 _WIDTH = 80
+_SMALLEST = 1e-99
 _WIDTHS = (12, 11, 9, 10, 11, 11)
 
 
@@ -165,7 +166,7 @@ def _finite(value: ArrayLike | None) -> float | None:
 
 
 def _number(value: float | None, key: str = "") -> str:
-    """Four digits; a probability that underflows is less than the least float32."""
-    if key == "p" and value == 0:
-        return "<1e-38"
+    """Four digits; of a probability no exponent of three, which would fill its column."""
+    if key == "p" and value is not None and value < _SMALLEST:
+        return "<1e-38" if value == 0 else f"<{_SMALLEST:g}"  # 0: less than the least float32
     return "–" if value is None else f"{value:.4g}"
